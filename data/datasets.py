@@ -1,0 +1,223 @@
+"""Torch datasets over preprocessed scenes: training chunks, and whole scenes cut into tiles for evaluation.
+
+A scene file is opened, read and closed within one item, so that datasets can be handed to worker processes and hold
+no scene between items. Every random choice follows from (seed, epoch, position) in training and from (seed, scene) in
+evaluation, whichever worker makes it. V vertices, T tiles, N points, F extra channels per point.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from data import augment, chunks
+from data.scannet import NUM_CLASSES, NYU40_TO_CLASS
+from data.scenes import SceneError, read_scene
+
+POINT_FEATURES = {"colour": 3, "normal": 3}  # optional channels after xyz, in this order
+
+SampleKey = tuple[int, int, int]  # epoch, position in the epoch, index of the scene
+
+
+@dataclass(frozen=True)
+class LabelPolicy:
+    """What becomes of points outside the 20 classes. The defaults are the original's.
+
+    unannotated: vertices that no annotation covers (nyu40 id 0): "drop" them, or "ignore": keep them with weight 0.
+    other: annotated vertices of other nyu40 classes: "train" them as class 0, or "ignore".
+    """
+
+    unannotated: str = "drop"
+    other: str = "train"
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("unannotated", self.unannotated, ("drop", "ignore")),
+            ("other", self.other, ("train", "ignore")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is '{value}'; it can be {' or '.join(allowed)}")
+
+    def kept(self, nyu40: np.ndarray) -> np.ndarray:
+        """(V,) bool: vertices that the network sees."""
+        return nyu40 > 0 if self.unannotated == "drop" else np.ones(len(nyu40), dtype=bool)
+
+    def trained(self, nyu40: np.ndarray) -> np.ndarray:
+        """(V,) bool: vertices that the loss counts."""
+        return (nyu40 > 0) & ((NYU40_TO_CLASS[nyu40] > 0) | (self.other == "train"))
+
+    def class_weights(self, nyu40_histogram: np.ndarray) -> np.ndarray:
+        """(21,) float32 loss weights 1 / ln(1.2 + class frequency) from the (41,) counts of the training vertices."""
+        ids = np.arange(len(nyu40_histogram))
+        counts = np.where(self.trained(ids), nyu40_histogram, 0)
+        by_class = np.bincount(NYU40_TO_CLASS, weights=counts, minlength=NUM_CLASSES)
+        return (1 / np.log(1.2 + by_class / by_class.sum())).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SceneFile:
+    name: str
+    path: Path
+    nyu40_histogram: np.ndarray  # (41,) vertices by nyu40 id; all 0 for a scan without labels
+
+
+def scene_files(data_dir: str | Path, manifest: dict, split: str) -> list[SceneFile]:
+    """The scenes of one split that preprocessing has written. SceneError if there are none."""
+    names = manifest["splits"][split]
+    if not names:
+        raise SceneError(f"{data_dir}: the {split} split has no scenes; preprocess scans of that split first")
+    entries = manifest["scenes"]
+    return [
+        SceneFile(name, Path(data_dir) / entries[name]["file"], np.array(entries[name]["nyu40_histogram"]))
+        for name in names
+    ]
+
+
+class TrainingChunks(Dataset):
+    """One augmented training chunk for each key (epoch, position, scene) that ChunkBatches yields.
+
+    Items: points (N, 3 + F) float32, classes (N,) int64, weight (N,) float32, scene int.
+    Scenes without any annotation cannot be trained on; they are left out and named in `left_out`.
+    """
+
+    def __init__(
+        self, scenes: Sequence[SceneFile], seed: int, policy: LabelPolicy | None = None, features: Sequence[str] = ()
+    ):
+        self.scenes = [scene for scene in scenes if scene.nyu40_histogram[1:].any()]
+        self.left_out = [scene.name for scene in scenes if not scene.nyu40_histogram[1:].any()]
+        if not self.scenes:
+            raise SceneError("no training scene has annotated vertices: was ScanNet's labels.ply or label table there?")
+        self.seed, self.policy, self.features = seed, policy or LabelPolicy(), tuple(features)
+        self.class_weights = self.policy.class_weights(sum(scene.nyu40_histogram for scene in self.scenes))
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, key: SampleKey) -> dict[str, torch.Tensor | int]:
+        epoch, position, scene = key
+        rng = np.random.default_rng([self.seed, epoch, 1 + position])  # 0 is the epoch's order
+        points, nyu40 = _read_points(self.scenes[scene].path, self.features)
+        kept = self.policy.kept(nyu40)
+        points, nyu40 = points[kept], nyu40[kept]
+
+        draw = chunks.training_draw(points[:, :3], NYU40_TO_CLASS[nyu40], rng)
+        points, nyu40 = points[draw.index], nyu40[draw.index]  # (N, 3 + F), (N,)
+        classes = NYU40_TO_CLASS[nyu40].astype(np.int64)
+        weight = self.class_weights[classes] * draw.core * self.policy.trained(nyu40)
+
+        points, classes, weight = augment.drop_points(points, classes, weight, rng)
+        points = _rotate(points, self.features, rng.uniform(0, 2 * np.pi))
+        return {
+            "points": torch.from_numpy(points),
+            "classes": torch.from_numpy(classes),
+            "weight": torch.from_numpy(weight.astype(np.float32)),
+            "scene": scene,
+        }
+
+
+class ChunkBatches(Sampler[list[SampleKey]]):
+    """Batches of sample keys: every scene once an epoch in random order, the last incomplete batch dropped.
+
+    With fewer scenes than a batch, scenes repeat in rounds until one batch is full. Call set_epoch before each epoch.
+    """
+
+    def __init__(self, num_scenes: int, batch_size: int, seed: int):
+        self.num_scenes, self.batch_size, self.seed, self.epoch = num_scenes, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(self.num_scenes // self.batch_size, 1)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        rng = np.random.default_rng([self.seed, self.epoch, 0])
+        rounds = -(-self.batch_size // self.num_scenes)
+        order = np.concatenate([rng.permutation(self.num_scenes) for _ in range(rounds)]).tolist()
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield [(self.epoch, start + k, order[start + k]) for k in range(self.batch_size)]
+
+
+@dataclass(frozen=True)
+class SceneTiles:
+    """A scene as the two evaluation protocols see it. `tiles` is empty for a scan without labels."""
+
+    name: str
+    nyu40: np.ndarray | None  # (V,) uint8
+    vertices: int  # V
+    tile_points: np.ndarray  # (T, N, 3 + F) float32, of the vertices that the label policy keeps
+    tile_classes: np.ndarray  # (T, N) uint8
+    tile_core: np.ndarray  # (T, N) bool
+    cover_points: np.ndarray  # (T', N, 3 + F) float32, of all vertices
+    cover_index: np.ndarray  # (T', N) int64
+    cover_core: np.ndarray  # (T', N) bool
+
+
+class WholeScenes(Dataset):
+    """Whole scenes cut into tiles. Item: SceneTiles. `covering`: also draw until every vertex was in a core."""
+
+    def __init__(
+        self,
+        scenes: Sequence[SceneFile],
+        seed: int,
+        policy: LabelPolicy | None = None,
+        features: Sequence[str] = (),
+        covering: bool = True,
+    ):
+        self.scenes, self.seed, self.covering = list(scenes), seed, covering
+        self.policy, self.features = policy or LabelPolicy(), tuple(features)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> SceneTiles:
+        scene = self.scenes[index]
+        points, nyu40 = _read_points(scene.path, self.features)
+        rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
+
+        kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
+        tiles = list(chunks.tile_draws(points[kept, :3], rng)) if len(kept) else []
+        tile_index, tile_core = _stack(tiles)
+        tile_index = kept[tile_index]
+        cover_index, cover_core = _stack(list(chunks.covering_draws(points[:, :3], rng)) if self.covering else [])
+        return SceneTiles(
+            name=scene.name,
+            nyu40=nyu40,
+            vertices=len(points),
+            tile_points=points[tile_index],
+            tile_classes=NYU40_TO_CLASS[nyu40[tile_index]] if nyu40 is not None else tile_index.astype(np.uint8),
+            tile_core=tile_core,
+            cover_points=points[cover_index],
+            cover_index=cover_index,
+            cover_core=cover_core,
+        )
+
+
+def _read_points(path: Path, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """points (V, 3 + F) float32 and nyu40 (V,) uint8 or None. Colours are scaled to [0, 1]."""
+    scene = read_scene(path, fields=("xyz", "nyu40", *features))
+    columns = [scene.xyz]
+    if "colour" in features:
+        columns.append(scene.colour.astype(np.float32) / 255)
+    if "normal" in features:
+        columns.append(scene.normal)
+    return np.concatenate(columns, axis=1), scene.nyu40
+
+
+def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:
+    points = points.copy()
+    points[:, :3] = augment.rotate_about_z(points[:, :3], angle)
+    if "normal" in features:
+        points[:, -3:] = augment.rotate_about_z(points[:, -3:], angle)
+    return points
+
+
+def _stack(draws: list[chunks.Draw]) -> tuple[np.ndarray, np.ndarray]:
+    """index (T, N) and core (T, N) of T draws; T may be 0."""
+    index = np.array([draw.index for draw in draws], dtype=np.int64).reshape(-1, chunks.POINTS_PER_CHUNK)
+    core = np.array([draw.core for draw in draws], dtype=bool).reshape(-1, chunks.POINTS_PER_CHUNK)
+    return index, core

@@ -1,0 +1,146 @@
+"""Confusion counts of a segmented scene, and the named scores computed from them.
+
+Counts are integers, so they add up over tiles, scenes and processes without rounding. Rows are the ground truth and
+columns the prediction, both in 0..20; row 0 (no class) is never scored, column 0 is a wrong prediction.
+Sources: the original PointNet++ ScanNet code (2017) for accuracies, ScanNet's benchmark for IoU.
+"""
+
+import numpy as np
+
+from data.scannet import CALIBRATION_WEIGHTS, CLASS_NAMES, NUM_CLASSES
+
+VOXEL_SIZE = 0.02  # m
+COARSE_VOXEL_SIZE = 0.0484  # m, the size that 3DMV and others report
+
+COUNTS = ("pixel", "voxel", "voxel_484", "voxel_known", "voxel_pointnet2", "vertex")
+DEFINITIONS = {
+    "pixel_accuracy": "right / all core points drawn, pooled over all tiles",
+    "voxel_accuracy": "the same, once per occupied 2 cm voxel: label and prediction of the first point drawn in it",
+    "class_pixel_accuracy": "mean over classes of the pixel accuracy within the class",
+    "class_voxel_accuracy": "mean over classes of the voxel accuracy within the class",
+    "calibrated_voxel_accuracy": "class voxel accuracies weighted by ScanNet's class weights",
+    "voxel_accuracy_484": "voxel accuracy with 4.84 cm voxels",
+    "voxel_accuracy_known": "voxel accuracy, the prediction restricted to the 20 classes",
+    "voxel_accuracy_pointnet2": "voxel accuracy with the original code's voxel keys, of which some collide",
+    "class_pixel_accuracy_20": "as without _20, but the mean is over all 20 classes, absent ones as 0",
+    "class_voxel_accuracy_20": "as without _20, but the mean is over all 20 classes, absent ones as 0",
+    "calibrated_voxel_accuracy_20": "as without _20, but over all 20 classes, absent ones as 0",
+    "voxel_accuracy_majority": "voxel accuracy of always answering the commonest class",
+    "vertex_accuracy": "right / all mesh vertices in the 20 classes, the prediction restricted to the 20",
+    "mean_iou": "mean over classes of TP / (TP + FP + FN) over mesh vertices, as ScanNet's benchmark",
+    "mean_iou_20": "as without _20, but the mean is over all 20 classes, absent ones as 0",
+}
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(21, 21) int64 counts of (truth, predicted) pairs, both (N,) integers in 0..20."""
+    pairs = truth.astype(np.int64) * NUM_CLASSES + predicted
+    return np.bincount(pairs, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
+
+
+def first_in_voxel(xyz: np.ndarray, size: float) -> np.ndarray:
+    """Indices of the first point in each occupied voxel. xyz (N, 3), N >= 1; voxels of `size` m from the minimum."""
+    cell = np.floor((xyz - xyz.min(0).astype(np.float64)) / size).astype(np.int64)  # (N, 3)
+    return _first_of_each(np.ravel_multi_index(cell.T, cell.max(0) + 1))
+
+
+def first_in_voxel_pointnet2(xyz: np.ndarray, size: float) -> np.ndarray:
+    """The same with the original code's keys, in which cell (nx, j, k) collides with (0, j + 1, k)."""
+    low = xyz.min(0).astype(np.float64)
+    cell = np.ceil((xyz - low) / size)
+    nx, ny, _ = np.ceil((xyz.max(0) - low) / size)
+    return _first_of_each(cell[:, 0] + cell[:, 1] * nx + cell[:, 2] * nx * ny)
+
+
+def tile_counts(xyz: np.ndarray, truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
+    """Confusion counts of one tile's drawn core points under every way of counting that `scores` reads.
+
+    Args:
+        xyz: (N, 3) m; truth, predicted: (N,) in 0..20; known: (N,) the prediction among 1..20 alone. N may be 0.
+    """
+    if len(xyz) == 0:
+        return {}
+    voxel = first_in_voxel(xyz, VOXEL_SIZE)
+    coarse = first_in_voxel(xyz, COARSE_VOXEL_SIZE)
+    original = first_in_voxel_pointnet2(xyz, VOXEL_SIZE)
+    return {
+        "pixel": confusion(truth, predicted),
+        "voxel": confusion(truth[voxel], predicted[voxel]),
+        "voxel_484": confusion(truth[coarse], predicted[coarse]),
+        "voxel_known": confusion(truth[voxel], known[voxel]),
+        "voxel_pointnet2": confusion(truth[original], predicted[original]),
+    }
+
+
+def no_counts() -> dict[str, np.ndarray]:
+    return {name: np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64) for name in COUNTS}
+
+
+def accuracy(counts: np.ndarray) -> float | None:
+    """Right / all over rows 1..20; None if there is nothing to score."""
+    return _ratio(np.trace(counts[1:, 1:]), counts[1:].sum())
+
+
+def class_accuracies(counts: np.ndarray) -> np.ndarray:
+    """(20,) float64, nan for a class that the ground truth does not have."""
+    return _ratios(np.diag(counts)[1:], counts[1:].sum(1))
+
+
+def class_ious(counts: np.ndarray) -> np.ndarray:
+    """(20,) float64, nan for a class that the ground truth does not have. Ground truth outside the 20 is left out."""
+    counts = counts[1:]
+    right, truth, predicted = np.diag(counts[:, 1:]), counts.sum(1), counts[:, 1:].sum(0)
+    return np.where(truth > 0, right / np.maximum(truth + predicted - right, 1), np.nan)
+
+
+def scores(counts: dict[str, np.ndarray]) -> dict[str, float | dict | None]:
+    """The named scores as fractions in [0, 1], None where nothing was there to score. DEFINITIONS says what each is.
+
+    Args: counts from `tile_counts`, summed, and under "vertex" the confusion over mesh vertices.
+    """
+    pixel, voxel = class_accuracies(counts["pixel"]), class_accuracies(counts["voxel"])
+    iou = class_ious(counts["vertex"])
+    voxels = counts["voxel"][1:].sum(1)
+    weights = CALIBRATION_WEIGHTS[1:]
+    return {
+        "pixel_accuracy": accuracy(counts["pixel"]),
+        "voxel_accuracy": accuracy(counts["voxel"]),
+        "class_pixel_accuracy": _mean(pixel),
+        "class_voxel_accuracy": _mean(voxel),
+        "calibrated_voxel_accuracy": _mean(voxel, weights),
+        "voxel_accuracy_484": accuracy(counts["voxel_484"]),
+        "voxel_accuracy_known": accuracy(counts["voxel_known"]),
+        "voxel_accuracy_pointnet2": accuracy(counts["voxel_pointnet2"]),
+        "class_pixel_accuracy_20": _mean(np.nan_to_num(pixel)),
+        "class_voxel_accuracy_20": _mean(np.nan_to_num(voxel)),
+        "calibrated_voxel_accuracy_20": _mean(np.nan_to_num(voxel), weights),
+        "voxel_accuracy_majority": _ratio(voxels.max(), voxels.sum()),
+        "vertex_accuracy": accuracy(counts["vertex"]),
+        "mean_iou": _mean(iou),
+        "mean_iou_20": _mean(np.nan_to_num(iou)),
+        "class_voxel_accuracies": _by_class(voxel),
+        "iou": _by_class(iou),
+    }
+
+
+def _first_of_each(keys: np.ndarray) -> np.ndarray:
+    return np.unique(keys, return_index=True)[1]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None = None) -> float | None:
+    present = ~np.isnan(values)
+    if not present.any():
+        return None
+    return float(np.average(values[present], weights=None if weights is None else weights[present]))
+
+
+def _by_class(values: np.ndarray) -> dict[str, float | None]:
+    return {name: None if np.isnan(v) else float(v) for name, v in zip(CLASS_NAMES[1:], values, strict=True)}

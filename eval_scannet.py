@@ -1,0 +1,264 @@
+"""Score a checkpoint on the whole scenes of a split and write the report.
+
+    python eval_scannet.py --checkpoint runs/x/checkpoints/last.pt --data datasets/scannet
+
+Two protocols, each over every tile of every scene (PointNet++'s whole-scene test; ScanNet's benchmark):
+pn2-wholescene     8192 points drawn from every tile of 1.5 m, scored by point and by voxel
+scannet-benchmark  a prediction for every vertex of the mesh, one confusion matrix over all scenes
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import ops
+from data import metrics
+from data.datasets import LabelPolicy, SceneTiles, WholeScenes, scene_files
+from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
+from data.scenes import SceneError, read_manifest
+from models import checkpoint
+from models.pointnet2 import PointNet2
+
+PROTOCOLS = ["pn2-wholescene", "scannet-benchmark"]
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    name: str
+    tiles: int  # scored by pn2-wholescene
+    counts: dict[str, np.ndarray]  # name of the count -> (21, 21) confusion
+    predicted: np.ndarray | None  # (V,) uint8 in 1..20, one per vertex; None without scannet-benchmark
+
+
+def evaluate(
+    model: PointNet2, scenes: WholeScenes, device: torch.device, batch_size: int, workers: int = 0
+) -> Iterator[SceneResult]:
+    """Score scene after scene, in order. The result does not depend on workers; batches never span scenes."""
+    model.eval()
+    loader = DataLoader(scenes, batch_size=None, num_workers=workers)
+    for scene in tqdm(loader, desc="scenes", unit="scene", leave=False, disable=None):
+        counts = _score_tiles(model, scene, device, batch_size)
+        predicted = None
+        if scenes.covering:
+            predicted = _predict_vertices(model, scene, device, batch_size)
+            if scene.nyu40 is not None:
+                counts["vertex"] = metrics.confusion(NYU40_TO_CLASS[scene.nyu40], predicted)
+        yield SceneResult(scene.name, len(scene.tile_points), counts, predicted)
+
+
+def add_counts(results: list[SceneResult]) -> dict[str, np.ndarray]:
+    return {name: sum(result.counts[name] for result in results) for name in metrics.COUNTS}
+
+
+def _score_tiles(model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int) -> dict[str, np.ndarray]:
+    total = metrics.no_counts()
+    for tile, logits in enumerate(_logits(model, scene.tile_points, device, batch_size)):
+        core = scene.tile_core[tile]
+        counts = metrics.tile_counts(
+            xyz=scene.tile_points[tile, core, :3],
+            truth=scene.tile_classes[tile, core],
+            predicted=logits.argmax(1).numpy()[core],
+            known=1 + logits[:, 1:].argmax(1).numpy()[core],
+        )
+        for name, matrix in counts.items():
+            total[name] += matrix
+    return total
+
+
+def _predict_vertices(model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int) -> np.ndarray:
+    """(V,) uint8 in 1..20: argmax of the logits summed over every draw of a vertex as a core point."""
+    total = torch.zeros(scene.vertices, NUM_CLASSES)
+    draws = np.zeros(scene.vertices, dtype=np.int64)
+    for tile, logits in enumerate(_logits(model, scene.cover_points, device, batch_size)):
+        core = scene.cover_core[tile]
+        index = scene.cover_index[tile, core]
+        total.index_add_(0, torch.from_numpy(index), logits[torch.from_numpy(core)])
+        np.add.at(draws, index, 1)
+    if not draws.all():
+        raise RuntimeError(f"{scene.name}: {np.sum(draws == 0)} vertices were in no tile")
+    return (1 + total[:, 1:].argmax(1)).numpy().astype(np.uint8)
+
+
+@torch.inference_mode()
+def _logits(model: PointNet2, tiles: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:
+    """Logits (N, 21) float32 on the CPU of each of the tiles (T, N, 3 + F)."""
+    for start in range(0, len(tiles), batch_size):
+        points = torch.from_numpy(tiles[start : start + batch_size]).to(device)
+        yield from model(points).float().cpu()
+
+
+def choose_device(name: str) -> torch.device:
+    """The one place that names a device: "auto" is the GPU of this process if there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except (checkpoint.CheckpointError, SceneError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, type=Path, help="best.pt or last.pt of a run")
+    parser.add_argument("--data", type=Path, help="preprocessed scenes (default: those of the training run)")
+    parser.add_argument("--split", choices=SPLITS, default="val")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
+    parser.add_argument("--allow-partial", action="store_true", help="score a split of which scenes are missing")
+    parser.add_argument("--batch-size", type=int, default=8, help="tiles at a time")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read and tile scenes")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
+    parser.add_argument("--seed", type=int, default=0, help="of the points drawn from the tiles")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    content = checkpoint.read(args.checkpoint)
+    model = checkpoint.build(content, args.checkpoint)
+    config = content["config"]  # of the training run
+    data_dir = args.data or Path(config["data"])
+    manifest = read_manifest(data_dir)
+    files = scene_files(data_dir, manifest, args.split)
+    expected = manifest["expected"][args.split]
+    if len(files) < expected:
+        print(f"{data_dir}: {len(files)} of the {expected} scenes of the {args.split} split are there")
+        if not args.allow_partial:
+            print("error: preprocess the others, or score these with --allow-partial", file=sys.stderr)
+            return 2
+
+    ops.use(args.ops)
+    device = choose_device(args.device)
+    sha256 = checkpoint.weights_sha256(model)
+    out = args.out or _run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
+    print(f"device {device}, {ops.describe()}\n{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
+    policy = LabelPolicy(config["unannotated"], config["other"])
+    scenes = WholeScenes(files, args.seed, policy, config["features"])
+    results = []
+    out.mkdir(parents=True, exist_ok=True)
+    for result in evaluate(model.to(device), scenes, device, args.batch_size, args.workers):
+        results.append(result)
+        if args.split == "test":
+            write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
+    if args.split == "test":
+        print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
+
+    counts = add_counts(results)
+    if not counts["vertex"].any():
+        print("no scene of this split has labels: nothing to score")
+        return 0
+    report = {
+        **metrics.scores(counts),
+        "split": args.split,
+        "scenes": len(results),
+        "expected_scenes": expected,
+        "tiles": sum(result.tiles for result in results),
+        "vertices": sum(len(result.predicted) for result in results),
+        "checkpoint_sha256": sha256,
+        "selected_on": content["selected_on"],
+        "protocols": PROTOCOLS,
+        "unannotated": policy.unannotated,
+        "other": policy.other,
+        "seed": args.seed,
+    }
+    (out / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+    (out / "results.md").write_text(markdown(report, args.checkpoint))
+    write_per_scene(out / "per_scene.csv", results)
+    draw_confusion(out / "confusion.png", counts["voxel"])
+    print(class_table(report))
+    for name in ("pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"):
+        print(f"{name:22}{_percent(report[name])}")
+    print(f"report: {out / 'results.md'}")
+    return 0
+
+
+def _run_folder(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+def write_submission(path: Path, predicted: np.ndarray) -> None:
+    """One nyu40 id a line, in the mesh's vertex order. predicted: (V,) classes 1..20."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savetxt(path, CLASS_TO_NYU40[predicted], fmt="%d")
+
+
+def markdown(report: dict, path: Path) -> str:
+    lines = [
+        f"# {path.name} on {report['scenes']} of {report['expected_scenes']} {report['split']} scenes",
+        "",
+        f"Weights {report['checkpoint_sha256']}, protocols {' and '.join(report['protocols'])}, seed {report['seed']}, "
+        f"{report['tiles']} tiles, {report['vertices']} vertices; unannotated vertices: {report['unannotated']}, "
+        f"other classes: {report['other']}. In percent.",
+        "",
+    ]
+    if report["selected_on"]:
+        lines += [f"**Optimistic**: this checkpoint was chosen by {report['selected_on']}; tables use last.pt.", ""]
+    lines += ["| score | % | definition |", "|---|---|---|"]
+    lines += [f"| {name} | {_percent(report[name]).strip()} | {text} |" for name, text in metrics.DEFINITIONS.items()]
+    return "\n".join([*lines, "", "```", class_table(report), "```", ""])
+
+
+def class_table(report: dict) -> str:
+    rows = [f"{'class':16}{'voxel acc.':>12}{'IoU':>8}"]
+    for name in CLASS_NAMES[1:]:
+        rows.append(
+            f"{name:16}{_percent(report['class_voxel_accuracies'][name]):>12}{_percent(report['iou'][name]):>8}"
+        )
+    rows.append(f"{'mean':16}{_percent(report['class_voxel_accuracy']):>12}{_percent(report['mean_iou']):>8}")
+    return "\n".join(rows)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def write_per_scene(path: Path, results: list[SceneResult]) -> None:
+    columns = ["pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"]
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["scene", "vertices", "tiles", *columns])
+        for result in results:
+            scores = metrics.scores(result.counts)
+            values = ["" if scores[name] is None else f"{scores[name]:.6f}" for name in columns]
+            writer.writerow([result.name, len(result.predicted), result.tiles, *values])
+
+
+def draw_confusion(path: Path, counts: np.ndarray) -> None:
+    """Picture of where the voxels of each class go, in percent of the class. counts: (21, 21)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    truth = counts[1:]  # (20, 21)
+    share = 100 * truth / np.maximum(truth.sum(1, keepdims=True), 1)
+    order = [*range(1, NUM_CLASSES), 0]  # "none" last
+    figure, axes = plt.subplots(figsize=(11, 10), layout="constrained")
+    axes.imshow(share[:, order], cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(NUM_CLASSES), [CLASS_NAMES[c] for c in order], rotation=60, ha="right")
+    axes.set_yticks(range(NUM_CLASSES - 1), CLASS_NAMES[1:])
+    axes.set(xlabel="predicted", ylabel="ground truth", title="voxels by class, % of the ground truth")
+    for row, column in zip(*np.nonzero(share[:, order] >= 0.5), strict=True):
+        value = share[row, order[column]]
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 50 else "black")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Checkpoints: weights, the configuration that rebuilds the network, and the state that continues a training run.
+
+A checkpoint holds only tensors, numbers, strings, lists and dicts, so it is read with weights_only. It is written to a
+temporary name and renamed: a file under its final name is always whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.pointnet2 import PointNet2, PointNet2Config
+
+FORMAT_VERSION = 1
+
+
+class CheckpointError(Exception):
+    """The message names the file, what is wrong with it and what to do."""
+
+
+def save(path: str | Path, model: PointNet2, **training_state) -> None:
+    """Write the model and any further entries (optimizer state, epoch, ...) atomically. OSError if that fails."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "model_config": dataclasses.asdict(model.config),
+        "model": model.state_dict(),
+        **training_state,
+    }
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read(path: str | Path) -> dict:
+    """A checkpoint's entries, tensors on the CPU. CheckpointError if it is missing, broken or of another format."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); use another one") from error
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: is not a checkpoint of format {FORMAT_VERSION} written by train_scannet.py")
+    return content
+
+
+def build(content: dict, path: str | Path) -> PointNet2:
+    """The network that a checkpoint's entries describe, in evaluation mode. `path` is for the error message."""
+    try:
+        model = PointNet2(PointNet2Config(**content["model_config"]))
+        model.load_state_dict(content["model"])
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not fit this version's PointNet2: {error}") from error
+    return model.eval()
+
+
+def load(path: str | Path) -> PointNet2:
+    """The network from a checkpoint file, or from an `export` folder, in evaluation mode on the CPU."""
+    path = Path(path)
+    if not path.is_dir():
+        return build(read(path), path)
+    try:
+        config = json.loads((path / "config.json").read_text())
+        return build({"model_config": config, "model": load_file(path / "model.safetensors")}, path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: holds no readable model.safetensors and config.json ({error})") from error
+
+
+def export(folder: str | Path, model: PointNet2) -> None:
+    """Write model.safetensors and config.json, the form for publishing weights."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(model.config), indent=2) + "\n")
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """Hex digest over the names and bytes of all parameters and buffers: the identity of the weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

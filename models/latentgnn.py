@@ -1,0 +1,130 @@
+"""LatentGNN: non-local feature augmentation through a small latent graph, linear in the number of points.
+
+Zhang, Yan and He, "LatentGNN: Learning Efficient Non-local Relations for Visual Recognition", ICML 2019.
+This file needs nothing but torch: copy it into another network as it is.
+
+Shapes: B clouds (or images), N points (or pixels), C channels, c = C / stride bottleneck channels,
+d latent nodes, K kernels. v2l means visible to latent, l2v latent to visible. Equation numbers are the paper's.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WEIGHT_INIT_STD = 0.01  # of W, as in the authors' released module
+L2V_NORMS = ("nodes", "points")
+WEIGHT_SIDES = ("visible", "latent", None)
+
+
+class LatentGNN(nn.Module):
+    """Adds to every point what K low-rank graphs gather from all other points; the shape stays the same.
+
+    The N x N affinity of a kernel, A = psi_l2v^T F psi_v2l, is never formed: features go from N points to d
+    latent nodes, pass messages there, and come back, at O(N d c) instead of O(N^2 c).
+
+    Args:
+        channels: C, of input and output.
+        latent_nodes: d, of each kernel.
+        kernels: K (Eq. 14); their outputs are concatenated and mixed by one 1x1 convolution.
+        stride: C / c, how many times fewer channels the graph works on.
+        symmetric: one reduction and one affinity for both directions, normalised over the latent nodes in both.
+        l2v_norm: psi_l2v has unit L2 norm over the latent "nodes" (each point's column) or over the "points".
+        weight: where W of Eq. 8 and 12 acts. "visible": on the points, as in the released module;
+            "latent": on the latent nodes before their affinity F is formed; None: neither W nor h.
+            h is batch norm and ReLU, on the points in both cases.
+        norm: what makes a normalisation of (B, channels, N) from its number of channels; None leaves it out.
+        residual: X + scale * X~, with a learned scale (the paper's lambda) that starts at 0 (Eq. 15): a fresh layer is
+            the identity, and its other parameters get no gradient before the scale has moved. Otherwise X~ alone.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        latent_nodes: int,
+        kernels: int = 1,
+        stride: int = 4,
+        symmetric: bool = False,
+        l2v_norm: str = "nodes",
+        weight: str | None = "visible",
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,
+        residual: bool = True,
+    ):
+        super().__init__()
+        for name, value in (("latent_nodes", latent_nodes), ("kernels", kernels), ("stride", stride)):
+            if value < 1:
+                raise ValueError(f"LatentGNN: {name} must be at least 1, got {value}")
+        if channels < 1 or channels % stride:
+            raise ValueError(f"LatentGNN: channels ({channels}) must be a positive multiple of stride ({stride})")
+        if l2v_norm not in L2V_NORMS:
+            raise ValueError(f"LatentGNN: l2v_norm must be one of {L2V_NORMS}, got {l2v_norm!r}")
+        if symmetric and l2v_norm != "nodes":
+            raise ValueError('LatentGNN: symmetric normalises over the latent nodes, so it needs l2v_norm="nodes"')
+        if weight not in WEIGHT_SIDES:
+            raise ValueError(f"LatentGNN: weight must be one of {WEIGHT_SIDES}, got {weight!r}")
+        self.channels, self.latent_nodes, self.kernels = channels, latent_nodes, kernels
+        self.symmetric, self.l2v_norm, self.weight_side = symmetric, l2v_norm, weight
+
+        def conv(channels_in: int, channels_out: int) -> nn.Sequential:  # 1x1, normalised
+            normalise = nn.Identity() if norm is None else norm(channels_out)
+            return nn.Sequential(nn.Conv1d(channels_in, channels_out, 1, bias=False), normalise)
+
+        c, d, K = channels // stride, latent_nodes, kernels
+        self.reduce_v2l = conv(channels, c)
+        self.psi_v2l = conv(c, K * d)
+        if not symmetric:
+            self.reduce_l2v = conv(channels, c)
+            self.psi_l2v = conv(c, K * d)
+        if weight is not None:
+            self.weight = nn.Parameter(torch.randn(K, c, c) * WEIGHT_INIT_STD)
+            self.weight_norm = nn.Identity() if norm is None else norm(K * c)
+        self.mixture = conv(K * c, channels)
+        self.scale = nn.Parameter(torch.zeros(1)) if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Points (B, N, C), or a channels-first map (B, C, H, W) or (B, C, D, H, W) -> the same shape and dtype.
+
+        Computes in float32 at least, under autocast too: the squares that L2 normalisation sums underflow in float16.
+
+        Raises ValueError for another number of axes or channels, and, from batch norm in training mode, when
+        B * N = 1: a single value a channel has no variance.
+        """
+        if x.dim() not in (3, 4, 5):
+            raise ValueError(f"LatentGNN takes (B, N, C), (B, C, H, W) or (B, C, D, H, W), got {tuple(x.shape)}")
+        is_points = x.dim() == 3
+        if x.shape[2 if is_points else 1] != self.channels:
+            layout = "(B, N, C)" if is_points else "(B, C, ...)"
+            raise ValueError(f"LatentGNN was built for C = {self.channels} channels, got {tuple(x.shape)} as {layout}")
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            update = self.propagate(wide.transpose(1, 2).contiguous() if is_points else wide.flatten(2))  # (B, C, N)
+            update = update.transpose(1, 2) if is_points else update.view(x.shape)  # the shape of x
+            return (update if self.scale is None else wide + self.scale * update).to(x.dtype)  # Eq. 15
+
+    def propagate(self, x: Tensor) -> Tensor:
+        """X (B, C, N) -> X~ (B, C, N), Eq. 8, 10, 11 and 14."""
+        K, d = self.kernels, self.latent_nodes
+        x_v2l = F.normalize(self.reduce_v2l(x), dim=1)  # (B, c, N)
+        psi_v2l = F.relu(self.psi_v2l(x_v2l)).unflatten(1, (K, d))  # (B, K, d, N)
+        if self.symmetric:
+            psi_v2l = psi_l2v = F.normalize(psi_v2l, dim=2)  # (B, K, d, N), over nodes
+        else:
+            psi_v2l = F.normalize(psi_v2l, dim=3)  # (B, K, d, N), over points
+            x_l2v = F.normalize(self.reduce_l2v(x), dim=1)  # (B, c, N)
+            psi_l2v = F.relu(self.psi_l2v(x_l2v)).unflatten(1, (K, d))  # (B, K, d, N)
+            psi_l2v = F.normalize(psi_l2v, dim=2 if self.l2v_norm == "nodes" else 3)  # (B, K, d, N)
+
+        z = (psi_v2l.flatten(1, 2) @ x_v2l.transpose(1, 2)).unflatten(1, (K, d))  # (B, K, d, c)  Eq. 5
+        if self.weight_side == "latent":
+            z = z @ self.weight  # (B, K, d, c)  Eq. 8
+        z_unit = F.normalize(z, dim=3)  # (B, K, d, c)
+        f = F.softmax(z_unit @ z_unit.transpose(2, 3), dim=3)  # (B, K, d, d)
+        z = f @ z  # (B, K, d, c)  Eq. 6, 10
+        x_tilde = z.transpose(2, 3) @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
+        if self.weight_side == "visible":
+            x_tilde = self.weight.transpose(1, 2) @ x_tilde  # (B, K, c, N)  A X W of Eq. 12
+        x_tilde = x_tilde.flatten(1, 2)  # (B, K c, N)
+        if self.weight_side is not None:
+            x_tilde = F.relu(self.weight_norm(x_tilde))  # (B, K c, N)  h
+        return self.mixture(x_tilde)  # (B, C, N)  Eq. 14

@@ -1,0 +1,93 @@
+"""The shared MLP of PointNet++ on rows (..., C): one small network applied to every point, as plain matrix products.
+
+Also how batch norm works on rows, and its momentum. Shapes: R rows, C channels.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+EPS = 1e-3  # of batch norm, in the original PointNet++ code (TensorFlow's default)
+
+
+class SharedMLP(nn.Module):
+    """Linear without bias, batch norm and ReLU, for each pair of neighbouring numbers in `channels`.
+
+    Set abstraction and feature propagation take the first linear layer apart from the rest, because it commutes with
+    gathering and with interpolation: y = self.after_first_linear(gather(self.linears[0](x))).
+    """
+
+    def __init__(self, channels: tuple[int, ...]):
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(channels))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(c, eps=EPS) for c in channels[1:])
+        for linear in self.linears:
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., channels[0]) -> (..., channels[-1])."""
+        return self.after_first_linear(self.linears[0](x))
+
+    def after_first_linear(self, x: Tensor) -> Tensor:
+        """(..., channels[1]) -> (..., channels[-1])."""
+        rows = batch_norm_relu(x.flatten(0, -2), self.norms[0])  # (R, channels[1])
+        for linear, norm in zip(self.linears[1:], self.norms[1:], strict=True):
+            rows = batch_norm_relu(linear(rows), norm)  # (R, C)
+        return rows.unflatten(0, x.shape[:-1])
+
+
+def batch_norm_relu(x: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    """relu(norm(x)) of rows (R, C), with accurate statistics on the CPU; updates the running statistics of `norm`.
+
+    torch adds up the statistics of rows one row after the other on the CPU: with 262,144 rows they are 100 times less
+    accurate than in the layout (B, C, N). Sums over an axis are cascaded, and do not have this flaw.
+
+    Raises ValueError in training mode when there is a single row, which has no variance.
+    """
+    if not norm.training or x.device.type != "cpu":
+        return F.relu(norm(x))
+    if len(x) < 2:
+        raise ValueError(f"batch norm needs more than 1 row in training mode, got {tuple(x.shape)}: use larger clouds")
+    y, mean, variance = _BatchNormReLU.apply(x.to(norm.weight.dtype), norm.weight, norm.bias, norm.eps)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (len(x) / (len(x) - 1)), norm.momentum)  # unbiased, as nn.BatchNorm1d
+    return y
+
+
+class _BatchNormReLU(torch.autograd.Function):
+    """Rows (R, C), scale (C), shift (C) -> relu of the normalised rows (R, C), their mean (C) and variance (C)."""
+
+    @staticmethod
+    def forward(ctx, x, scale, shift, eps):
+        mean = x.mean(0)
+        centred = x - mean
+        variance = centred.square().mean(0)  # biased
+        inverse_std = (variance + eps).rsqrt()
+        y = torch.addcmul(shift, centred, scale * inverse_std).relu_()
+        ctx.save_for_backward(centred, y, scale, inverse_std)
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _grad_mean, _grad_variance):
+        centred, y, scale, inverse_std = ctx.saved_tensors
+        grad = torch.where(y > 0, grad, 0)  # through the ReLU
+        grad_shift = grad.sum(0)
+        grad_scale = (grad * centred).sum(0) * inverse_std
+        # s (g - mean(g) - x^ mean(g x^)), with x^ = centred * inverse_std and s = scale * inverse_std
+        s = scale * inverse_std
+        grad_x = torch.addcmul(-s * grad_shift / len(y), centred, -s * inverse_std * grad_scale / len(y))
+        return grad_x.addcmul_(grad, s), grad_scale, grad_shift, None
+
+
+def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:
+    """Sets the weight of the newest batch in the running statistics of every batch norm in `model`."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum

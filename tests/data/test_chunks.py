@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from data import chunks
+
+
+def room(seed=0, vertices=20_000, size=(4.0, 3.2, 2.5)):
+    """A floor and two walls, (V, 3) float32."""
+    rng = np.random.default_rng(seed)
+    xyz = rng.random((vertices, 3)) * size
+    surface = rng.integers(3, size=vertices)
+    xyz[surface == 0, 2] = 0
+    xyz[surface == 1, 0] = 0
+    xyz[surface == 2, 1] = 0
+    return xyz.astype(np.float32)
+
+
+def test_training_draw_stays_in_one_crop_and_marks_its_core():
+    xyz = room()
+    draw = chunks.training_draw(xyz, np.ones(len(xyz), dtype=np.uint8), np.random.default_rng(0))
+    assert draw.index.shape == draw.core.shape == (chunks.POINTS_PER_CHUNK,)
+    points = xyz[draw.index]
+    extent = points.max(0) - points.min(0)
+    assert (extent[:2] <= chunks.CHUNK_SIZE + 2 * chunks.CONTEXT + 1e-5).all()
+    core = points[draw.core]
+    assert ((core.max(0) - core.min(0))[:2] <= chunks.CHUNK_SIZE + 2 * chunks.CORE_MARGIN + 1e-5).all()
+    outside = points[~draw.core]
+    middle = (core.max(0) + core.min(0)) / 2
+    assert len(outside) and (np.abs(outside - middle)[:, :2].max(1) > chunks.CHUNK_SIZE / 4).all()
+    assert len(np.unique(draw.index)) < len(draw.index)  # with replacement
+
+
+def test_training_draw_looks_for_a_labelled_crop():
+    xyz = room(vertices=80_000, size=(12.0, 2.0, 2.5))
+    classes = (xyz[:, 0] > 9).astype(np.uint8)  # a quarter of the room is labelled
+    hits = 0
+    for seed in range(40):
+        draw = chunks.training_draw(xyz, classes, np.random.default_rng(seed))
+        hits += classes[draw.index].mean() > 0.6
+    assert hits >= 28  # one try finds it in a fifth of the cases, ten in nine of ten
+
+
+def test_training_draw_takes_the_last_crop_if_none_fits():
+    xyz = room()
+    draw = chunks.training_draw(xyz, np.zeros(len(xyz), dtype=np.uint8), np.random.default_rng(0))
+    assert len(draw.index) == chunks.POINTS_PER_CHUNK
+
+
+@pytest.mark.parametrize("vertices", [1, 2, 40])
+def test_tiny_scenes_are_one_chunk_and_one_tile(vertices):
+    xyz = room(vertices=vertices, size=(0.4, 0.3, 0.2))
+    draw = chunks.training_draw(xyz, np.ones(vertices, dtype=np.uint8), np.random.default_rng(0))
+    assert draw.core.all() and draw.index.max() < vertices
+    assert len(list(chunks.tile_draws(xyz, np.random.default_rng(0)))) == 1
+    covered = np.concatenate([d.index for d in chunks.covering_draws(xyz, np.random.default_rng(0))])
+    assert set(covered) == set(range(vertices))
+
+
+def test_occupancy_counts_cells():
+    low, high = np.zeros(3), np.array([1.5, 1.5, 3.0])
+    centres = (np.array([[0, 0, 0], [1, 0, 0], [30, 30, 61]]) + 0.5) / chunks.OCCUPANCY_GRID * high
+    assert chunks._occupied(np.repeat(centres, 5, axis=0), low, high) == pytest.approx(3 / (31 * 31 * 62))
+
+
+def test_tiles_cover_the_plane_once():
+    xyz = room(size=(4.0, 3.2, 2.5))
+    tiles = list(chunks.tile_draws(xyz, np.random.default_rng(0)))
+    assert len(tiles) == 3 * 3
+    owners = np.zeros(len(xyz), dtype=int)
+    for tile in tiles:
+        owners[np.unique(tile.index[tile.core])] += 1
+        core = xyz[tile.index[tile.core]]
+        assert ((core.max(0) - core.min(0))[:2] <= chunks.CHUNK_SIZE + 2 * chunks.TILE_CORE_MARGIN + 1e-5).all()
+    edge = np.abs(xyz[:, :2] - np.round(xyz[:, :2] / chunks.CHUNK_SIZE) * chunks.CHUNK_SIZE) < 0.01
+    assert owners[~edge.any(1)].max() == 1
+
+
+def test_tiles_with_little_core_are_left_out():
+    xyz = room(vertices=5_000, size=(1.5, 1.5, 2.5))
+    straggler = np.array([[1.502, 0.7, 1.0]], dtype=np.float32)  # a second tile whose core is this vertex alone
+    tiles = list(chunks.tile_draws(np.concatenate([xyz, straggler]), np.random.default_rng(0)))
+    assert len(tiles) == 1
+
+
+def test_covering_draws_reach_every_vertex_in_one_tile_only():
+    xyz = room(vertices=60_000)
+    tile_of_vertex = np.full(len(xyz), -1)
+    draws = list(chunks.covering_draws(xyz, np.random.default_rng(0)))
+    for draw in draws:
+        tile = np.floor(xyz[draw.index[draw.core]] / chunks.CHUNK_SIZE).astype(int)[:, :2]
+        assert (tile == tile[0]).all()
+        mine = tile[0] @ [100, 1]
+        seen = tile_of_vertex[draw.index[draw.core]]
+        assert ((seen == -1) | (seen == mine)).all()
+        tile_of_vertex[draw.index[draw.core]] = mine
+    assert (tile_of_vertex >= 0).all()
+    first, second = draws[0], draws[1]
+    missing = np.setdiff1d(first.index[first.core], second.index)
+    assert len(draws) > 9 and len(missing)  # the second draw of a tile is not a copy of the first
+
+
+def test_the_same_generator_gives_the_same_draws():
+    xyz = room()
+    for draw in (
+        lambda rng: [chunks.training_draw(xyz, np.ones(len(xyz), dtype=np.uint8), rng)],
+        lambda rng: list(chunks.tile_draws(xyz, rng)),
+        lambda rng: list(chunks.covering_draws(xyz, rng)),
+    ):
+        once, again, other = (draw(np.random.default_rng(seed)) for seed in (3, 3, 4))
+        assert all(np.array_equal(a.index, b.index) for a, b in zip(once, again, strict=True))
+        assert not np.array_equal(once[0].index, other[0].index)

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data.chunks import POINTS_PER_CHUNK
+from data.datasets import ChunkBatches, LabelPolicy, SceneFile, TrainingChunks, WholeScenes
+from data.scannet import NUM_NYU40
+from data.scenes import Scene, SceneError, write_scene
+
+
+def write_room(folder, name, seed, labelled=True, vertices=4_000):
+    """A scene file of a small room: floor, wall, unannotated clutter and a ceiling (nyu40 22, outside the 20)."""
+    rng = np.random.default_rng(seed)
+    xyz = (rng.random((vertices, 3)) * (2.5, 2.0, 2.0)).astype(np.float32)
+    nyu40 = rng.choice(np.array([2, 1, 0, 22], dtype=np.uint8), size=vertices, p=[0.5, 0.3, 0.1, 0.1])
+    if not labelled:
+        nyu40[:] = 0
+    xyz[nyu40 == 2, 2] = 0
+    colour = rng.integers(256, size=(vertices, 3)).astype(np.uint8)
+    normal = np.tile(np.float32([1, 0, 0]), (vertices, 1))
+    write_scene(folder / f"{name}.h5", Scene(name, xyz, nyu40, colour, normal, np.zeros((0, 3), np.int32)))
+    return SceneFile(name, folder / f"{name}.h5", np.bincount(nyu40, minlength=NUM_NYU40))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    return [write_room(folder, f"scene900{k}_00", k) for k in range(5)]
+
+
+def batches_of(scenes, workers, epoch, batch_size=2):
+    dataset = TrainingChunks(scenes, seed=7)
+    sampler = ChunkBatches(len(dataset), batch_size, seed=7)
+    sampler.set_epoch(epoch)
+    return list(DataLoader(dataset, batch_sampler=sampler, num_workers=workers))
+
+
+def test_samples_do_not_depend_on_the_number_of_workers(scenes):
+    alone, together = batches_of(scenes, 0, epoch=3), batches_of(scenes, 4, epoch=3)
+    assert len(alone) == len(together) == 2
+    for a, b in zip(alone, together, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in ("points", "classes", "weight", "scene"))
+    other = batches_of(scenes, 0, epoch=4)
+    assert not torch.equal(alone[0]["points"], other[0]["points"])
+
+
+def test_sample_layout(scenes):
+    batch = batches_of(scenes, 0, epoch=1)[0]
+    assert batch["points"].shape == (2, POINTS_PER_CHUNK, 3) and batch["points"].dtype == torch.float32
+    assert batch["classes"].shape == (2, POINTS_PER_CHUNK) and batch["classes"].dtype == torch.int64
+    assert batch["weight"].shape == (2, POINTS_PER_CHUNK) and batch["weight"].dtype == torch.float32
+    assert set(batch["classes"].unique().tolist()) == {0, 1, 2}
+
+
+def test_every_scene_once_an_epoch_and_incomplete_batches_dropped():
+    sampler = ChunkBatches(num_scenes=10, batch_size=4, seed=0)
+    sampler.set_epoch(1)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 2
+    assert len({scene for batch in batches for _, _, scene in batch}) == 8
+    assert [position for batch in batches for _, position, _ in batch] == list(range(8))
+    sampler.set_epoch(2)
+    assert list(sampler) != batches
+
+
+def test_few_scenes_repeat_until_one_batch_is_full(scenes):
+    sampler = ChunkBatches(num_scenes=3, batch_size=8, seed=0)
+    (batch,) = list(sampler)
+    assert len(sampler) == 1 and len(batch) == 8
+    counts = np.bincount([scene for _, _, scene in batch])
+    assert counts.min() >= 2 and counts.max() <= 3
+    dataset = TrainingChunks(scenes, seed=0)
+    twice = [dataset[key]["points"] for key in batch if key[2] == batch[0][2]]
+    assert not torch.equal(twice[0], twice[1])  # the same scene, another chunk
+
+
+def test_label_policies():
+    nyu40 = np.array([0, 1, 22, 39], dtype=np.uint8)
+    assert LabelPolicy().kept(nyu40).tolist() == [False, True, True, True]
+    assert LabelPolicy(unannotated="ignore").kept(nyu40).all()
+    assert LabelPolicy().trained(nyu40).tolist() == [False, True, True, True]
+    assert LabelPolicy(other="ignore").trained(nyu40).tolist() == [False, True, False, True]
+    with pytest.raises(ValueError, match="unannotated is 'keep'; it can be drop or ignore"):
+        LabelPolicy(unannotated="keep")
+
+
+def test_class_weights_follow_the_frequencies():
+    histogram = np.zeros(NUM_NYU40, dtype=int)
+    histogram[[0, 1, 22]] = 50, 30, 10  # unannotated, wall, ceiling
+    weights = LabelPolicy().class_weights(histogram)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights[[0, 1, 2]], 1 / np.log(1.2 + np.array([0.25, 0.75, 0])), rtol=1e-6)
+    np.testing.assert_allclose(LabelPolicy(other="ignore").class_weights(histogram)[1], 1 / np.log(2.2), rtol=1e-6)
+
+
+def test_ignored_points_are_seen_with_weight_0(scenes):
+    dataset = TrainingChunks(scenes, seed=0, policy=LabelPolicy("ignore", "ignore"))
+    sample = dataset[(1, 0, 0)]
+    assert (sample["weight"][sample["classes"] == 0] == 0).all() and (sample["classes"] == 0).any()
+    kept = sample["weight"] > 0
+    expected = torch.from_numpy(dataset.class_weights)[sample["classes"][kept]]
+    torch.testing.assert_close(sample["weight"][kept], expected)
+
+
+def test_scenes_without_annotation_are_left_out_and_named(scenes, tmp_path):
+    blank = write_room(tmp_path, "scene9009_00", 9, labelled=False)
+    assert TrainingChunks([*scenes, blank], seed=0).left_out == ["scene9009_00"]
+    with pytest.raises(SceneError, match="no training scene has annotated vertices"):
+        TrainingChunks([blank], seed=0)
+
+
+def test_point_features_follow_xyz_and_normals_turn_with_them(scenes):
+    sample = TrainingChunks(scenes, seed=0, features=("colour", "normal"))[(1, 0, 0)]
+    points = sample["points"]
+    assert points.shape == (POINTS_PER_CHUNK, 9)
+    assert points[:, 3:6].min() >= 0 and points[:, 3:6].max() <= 1
+    normal = points[:, 6:]
+    torch.testing.assert_close(normal.norm(dim=1), torch.ones(len(normal)))
+    assert not torch.allclose(normal[0], torch.tensor([1.0, 0, 0])) and (normal == normal[0]).all()
+
+
+def test_whole_scenes_do_not_depend_on_order_or_workers(scenes):
+    forwards = [WholeScenes(scenes, seed=0)[k] for k in range(5)]
+    loader = DataLoader(WholeScenes(scenes[::-1], seed=0), batch_size=None, num_workers=2)
+    for a, b in zip(forwards, list(loader)[::-1], strict=True):
+        assert a.name == b.name
+        for field in ("tile_points", "tile_classes", "tile_core", "cover_points", "cover_index", "cover_core"):
+            assert np.array_equal(getattr(a, field), getattr(b, field))
+
+
+def test_whole_scenes_drop_unannotated_vertices_from_tiles_only(scenes):
+    scene = WholeScenes(scenes, seed=0)[0]
+    assert scene.tile_points.shape == (len(scene.tile_core), POINTS_PER_CHUNK, 3)
+    unannotated = np.flatnonzero(scene.nyu40 == 0)
+    everything = set(map(tuple, scene.tile_points.reshape(-1, 3)))
+    vertices = np.zeros((scene.vertices, 3), dtype=np.float32)
+    vertices[scene.cover_index] = scene.cover_points
+    assert not any(tuple(xyz) in everything for xyz in vertices[unannotated])
+    assert set(scene.cover_index[scene.cover_core]) == set(range(scene.vertices))
+
+
+def test_a_scan_without_labels_has_no_tiles_but_is_covered(tmp_path):
+    xyz = np.random.default_rng(0).random((300, 3)).astype(np.float32)
+    write_scene(tmp_path / "scene0707_00.h5", Scene("scene0707_00", xyz, None, np.zeros((300, 3), np.uint8)))
+    scene = WholeScenes([SceneFile("scene0707_00", tmp_path / "scene0707_00.h5", np.zeros(41))], seed=0)[0]
+    assert scene.nyu40 is None and len(scene.tile_points) == 0
+    assert set(scene.cover_index[scene.cover_core]) == set(range(300))
