@@ -29,6 +29,7 @@ from data.scenes import SceneError, read_manifest
 from eval_scannet import add_counts, choose_device, class_table, evaluate
 from models import checkpoint, pointnet2
 from models.losses import weighted_cross_entropy
+from models.shared_mlp import set_batch_norm_momentum
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
 DECAY_EVERY = 200_000
@@ -99,7 +100,7 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--workers", type=int, default=2, help="processes that read scenes and cut chunks")
     add("--device", default="auto")
-    add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
+    add("--ops", choices=ops.IMPLEMENTATIONS, default="auto", help="implementation of the point operators")
 
     path = parser.parse_known_args(argv)[0].config
     args = parser.parse_args([*_flags_of_file(path, parser), *argv] if path else argv)
@@ -214,7 +215,7 @@ def train(args: argparse.Namespace) -> None:
             chunks_seen = step * args.batch_size
             rate, momentum = learning_rate(args.lr, chunks_seen), bn_momentum(args.bn_momentum, chunks_seen)
             optimizer.param_groups[0]["lr"] = rate
-            pointnet2.set_batch_norm_momentum(model, momentum)
+            set_batch_norm_momentum(model, momentum)
             torch.manual_seed(seed_of_step(args.seed, step))  # dropout: the same whether or not the run was resumed
 
             logits = model(batch["points"].to(device))  # (B, N, 21)

@@ -54,7 +54,9 @@ def write_scene(path, scene: Scene) -> None:
     # libver "v110" gives the file's own structures checksums; without times equal scenes are equal bytes
     with h5py.File(buffer, "w", libver="v110", track_order=False) as file:
         vertices = 0 if scene.xyz is None else len(scene.xyz)
-        file.attrs.update(format_version=FORMAT_VERSION, name=scene.name, vertices=vertices, source=scene.source)
+        file.attrs.update(format_version=FORMAT_VERSION, vertices=vertices)
+        for key in ("name", "source"):  # of fixed length: HDF5 keeps other strings in a heap that has no checksum
+            file.attrs[key] = np.bytes_(getattr(scene, key).encode())
         for field in FIELDS:
             array = getattr(scene, field)
             try:
@@ -96,7 +98,8 @@ def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
             version = file.attrs["format_version"]
             if version != FORMAT_VERSION:
                 raise ValueError(f"has format version {version}, this code reads version {FORMAT_VERSION}")
-            name, source, vertices = str(file.attrs["name"]), str(file.attrs["source"]), int(file.attrs["vertices"])
+            name, source = file.attrs["name"].decode(), file.attrs["source"].decode()
+            vertices = int(file.attrs["vertices"])
             for field in fields:
                 dataset = file.get(field)
                 if dataset is None and field in MAY_BE_ABSENT:
@@ -106,7 +109,7 @@ def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
                 _check_layout(field, dataset, vertices)  # before anything is allocated
                 arrays[field] = dataset[()]
                 _check_values(field, arrays[field], vertices)
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         cause = error if isinstance(error, ValueError) else f"truncated, damaged or no scene file ({error})"
         raise SceneError(f"{path}: {cause}; run scripts/preprocess_scannet.py again, it rebuilds this file") from error
     return Scene(name=name, source=source, **arrays)

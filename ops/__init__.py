@@ -44,7 +44,9 @@ def _check_clouds(**clouds: Tensor) -> None:
 
 def _check_index(features: Tensor, index: Tensor) -> None:
     if features.dim() != 3 or not features.is_floating_point():
-        raise ValueError(f"features must be (B, points, C) floating point, got {tuple(features.shape)} {features.dtype}")
+        raise ValueError(
+            f"features must be (B, points, C) floating point, got {tuple(features.shape)} {features.dtype}"
+        )
     if index.dim() != 3 or index.dtype != torch.int64 or index.shape[0] != features.shape[0]:
         raise ValueError(
             f"index must be int64 of 3 dimensions with features' {features.shape[0]} clouds, "

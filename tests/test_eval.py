@@ -1,0 +1,125 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import eval_scannet
+from data.datasets import WholeScenes, scene_files
+from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
+from data.scenes import read_manifest, read_scene
+from models import checkpoint, pointnet2
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_data, tmp_path_factory):
+    """The last.pt of an untrained network."""
+    path = tmp_path_factory.mktemp("run") / "checkpoints" / "last.pt"
+    path.parent.mkdir()
+    config = {"data": str(tiny_data), "unannotated": "drop", "other": "train", "features": []}
+    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    checkpoint.save(path, model, config=config, selected_on=None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(weights):
+    assert eval_scannet.main(["--checkpoint", str(weights)]) == 0
+    (folder,) = (weights.parent.parent / "eval").iterdir()
+    return folder
+
+
+def test_the_report_is_complete(report, weights):
+    results = json.loads((report / "results.json").read_text())
+    model = checkpoint.load(weights)
+    assert results["checkpoint_sha256"] == checkpoint.weights_sha256(model)
+    assert report.name == f"val-{results['checkpoint_sha256'][:8]}"
+    assert results["scenes"] == results["expected_scenes"] == 2 and results["vertices"] == 10_000
+    assert results["protocols"] == ["pn2-wholescene", "scannet-benchmark"] and results["selected_on"] is None
+    for name in ("voxel_accuracy", "calibrated_voxel_accuracy", "vertex_accuracy", "class_voxel_accuracy_20"):
+        assert 0 <= results[name] <= 1
+    assert results["iou"]["bed"] is None and results["iou"]["wall"] is not None
+    assert results["voxel_accuracy"] <= results["voxel_accuracy_known"]
+    assert (report / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((report / "per_scene.csv").open()))
+    assert [row["scene"] for row in rows] == ["room3_00", "room4_00"]
+    table = (report / "results.md").read_text()
+    assert "| voxel_accuracy |" in table and "bed                        -       -" in table
+
+
+def test_evaluating_again_gives_equal_bytes(report, weights, tmp_path):
+    again = ["--checkpoint", str(weights), "--out", str(tmp_path / "again"), "--workers", "0"]
+    assert eval_scannet.main(again) == 0
+    for name in ("results.json", "results.md", "per_scene.csv"):
+        assert (report / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert eval_scannet.main([*again[:2], "--out", str(tmp_path / "other"), "--seed", "1"]) == 0
+    assert (report / "results.json").read_bytes() != (tmp_path / "other" / "results.json").read_bytes()
+
+
+def test_fewer_scenes_than_the_split_has_are_refused_unless_allowed(weights, tiny_data, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["expected"]["val"] = 312
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    flags = ["--checkpoint", str(weights), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert eval_scannet.main(flags) == 2
+    captured = capsys.readouterr()
+    assert "2 of the 312 scenes" in captured.out and "--allow-partial" in captured.err
+    assert not (tmp_path / "out").exists()
+    assert eval_scannet.main([*flags, "--allow-partial"]) == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["expected_scenes"] == 312
+
+
+def test_the_test_split_gives_submission_files(weights, tiny_data, tmp_path):
+    out = tmp_path / "out"
+    assert eval_scannet.main(["--checkpoint", str(weights), "--split", "test", "--out", str(out)]) == 0
+    (path,) = (out / "predictions").iterdir()
+    assert path.name == "room5_00.txt"
+    ids = np.array(path.read_text().split(), dtype=int)
+    assert len(ids) == 5_000 and set(ids) <= set(CLASS_TO_NYU40[1:].tolist())
+    assert not (out / "results.json").exists()
+
+
+def test_errors_name_the_file(weights, tmp_path, capsys):
+    assert eval_scannet.main(["--checkpoint", str(tmp_path / "no.pt")]) == 1
+    assert "no.pt: there is no such checkpoint" in capsys.readouterr().err
+    assert eval_scannet.main(["--checkpoint", str(weights), "--data", str(tmp_path)]) == 1
+    assert "manifest.json: no such file" in capsys.readouterr().err
+
+
+class Oracle(torch.nn.Module):
+    """Answers with the class of the scene's vertex at the same place."""
+
+    def __init__(self, scene):
+        super().__init__()
+        self.xyz, self.classes = torch.from_numpy(scene.xyz), torch.from_numpy(NYU40_TO_CLASS[scene.nyu40]).long()
+
+    def forward(self, points):
+        nearest = torch.stack([torch.cdist(cloud, self.xyz).argmin(1) for cloud in points])
+        return torch.nn.functional.one_hot(self.classes[nearest], 21).float()
+
+
+def test_a_perfect_network_scores_one_everywhere_and_every_vertex_is_predicted(tiny_data):
+    files = scene_files(tiny_data, read_manifest(tiny_data), "val")[:1]
+    scene = read_scene(files[0].path)
+    (result,) = eval_scannet.evaluate(Oracle(scene), WholeScenes(files, seed=0), torch.device("cpu"), batch_size=2)
+    scores = eval_scannet.metrics.scores(result.counts)
+    for name in ("pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"):
+        assert scores[name] == 1, name
+    truth = NYU40_TO_CLASS[scene.nyu40]
+    assert len(result.predicted) == len(truth) and (result.predicted[truth > 0] == truth[truth > 0]).all()
+
+
+def test_scores_do_not_depend_on_the_batch_of_scenes(tiny_data, weights):
+    """Integer counts of scenes add up: two scenes together are the sum of each alone."""
+    files, device = scene_files(tiny_data, read_manifest(tiny_data), "val"), torch.device("cpu")
+    model = checkpoint.load(weights)
+    together = list(eval_scannet.evaluate(model, WholeScenes(files, seed=0, covering=False), device, 4))
+    alone = list(eval_scannet.evaluate(model, WholeScenes(files[1:], seed=0, covering=False), device, 4))
+    assert all(np.array_equal(together[1].counts[name], alone[0].counts[name]) for name in alone[0].counts)
+    assert together[0].predicted is None
+    total = eval_scannet.add_counts(together)
+    assert total["voxel"].sum() == sum(result.counts["voxel"].sum() for result in together)

@@ -1,0 +1,162 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train_scannet
+from models import checkpoint
+
+
+def arguments(data, out, *more):
+    quick = ["--batch-size", "2", "--bn-momentum", "0.1", "--workers", "0", "--device", "cpu", "--validate-every", "2"]
+    return ["--data", str(data), "--out", str(out), *quick, *more]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data, tmp_path_factory):
+    """A finished run of two epochs."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "2")) == 0
+    return out
+
+
+def entries(out, part):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["part"] == part]
+
+
+def test_the_run_folder_holds_what_it_should(run):
+    for name in (
+        "config.json",
+        "environment.json",
+        "log.txt",
+        "metrics.jsonl",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+        "export/model.safetensors",
+        "export/config.json",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    config = json.loads((run / "config.json").read_text())
+    assert config["model"] == "latentgnn" and config["batch_size"] == 2
+    assert [entry["epoch"] for entry in entries(run, "train")] == [1, 2]
+    assert [entry["epoch"] for entry in entries(run, "val")] == [0, 2]
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    losses = [event.value for event in board.Scalars("train/loss")]
+    np.testing.assert_allclose(losses, [entry["loss"] for entry in entries(run, "train")], rtol=1e-6)
+
+
+def test_checkpoints_say_what_they_are(run):
+    last, best = (checkpoint.read(run / "checkpoints" / name) for name in ("last.pt", "best.pt"))
+    assert last["epoch"] == best["epoch"] == 2
+    assert last["selected_on"] is None and "validation" in best["selected_on"]
+    assert best["best_voxel_accuracy"] == entries(run, "val")[-1]["voxel_accuracy"]
+
+
+def test_the_scale_of_latentgnn_leaves_zero(run):
+    model = checkpoint.load(run / "checkpoints" / "last.pt")
+    assert all(getattr(model, f"context{level}").scale.item() != 0 for level in (1, 2, 3, 4))
+
+
+def test_the_same_seed_gives_the_same_weights(run, tiny_data, tmp_path):
+    assert train_scannet.main(arguments(tiny_data, tmp_path / "again", "--epochs", "2", "--workers", "2")) == 0
+    once, again = (checkpoint.load(out / "checkpoints" / "last.pt") for out in (run, tmp_path / "again"))
+    assert checkpoint.weights_sha256(once) == checkpoint.weights_sha256(again)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run, tiny_data, tmp_path):
+    out = tmp_path / "resumed"
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "1", "--resume", "auto")) == 0
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "2", "--resume", "auto")) == 0
+    once, again = (checkpoint.load(folder / "checkpoints" / "last.pt") for folder in (run, out))
+    assert checkpoint.weights_sha256(once) == checkpoint.weights_sha256(again)
+    assert [entry["loss"] for entry in entries(out, "train")] == [entry["loss"] for entry in entries(run, "train")]
+
+
+def test_the_log_of_epochs_after_the_checkpoint_is_taken_back(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3)))
+    train_scannet.RunLog(tmp_path, first_epoch=3).close()
+    assert [entry["epoch"] for entry in entries(tmp_path, "train")] == [1, 2]
+
+
+def test_a_used_folder_is_refused_and_untouched(run, tiny_data, capsys):
+    before = (run / "checkpoints" / "last.pt").read_bytes()
+    assert train_scannet.main(arguments(tiny_data, run, "--epochs", "2")) == 1
+    assert "is not empty; go on with --resume auto" in capsys.readouterr().err
+    assert (run / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_resuming_with_other_settings_is_refused(run, tiny_data, capsys):
+    assert train_scannet.main(arguments(tiny_data, run, "--epochs", "3", "--resume", "auto", "--lr", "0.1")) == 1
+    assert "lr was 0.001, is 0.1" in capsys.readouterr().err
+    more = ["--epochs", "3", "--resume", "auto", "--model", "pointnet2"]
+    assert train_scannet.main(arguments(tiny_data, run, *more)) == 1
+    assert "model was 'latentgnn', is 'pointnet2'" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny_data, tmp_path, monkeypatch, capsys):
+    out, calls = tmp_path / "x", []
+
+    def loss_of_step(logits, classes, weight):
+        calls.append(1)
+        return logits.sum() * (float("nan") if len(calls) == 2 else 0.0)
+
+    monkeypatch.setattr(train_scannet, "weighted_cross_entropy", loss_of_step)
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "3")) == 1
+    message = capsys.readouterr().err
+    assert "loss nan" in message and "epoch 2, step 1" in message and message.count("room") == 2
+    assert checkpoint.read(out / "checkpoints" / "last.pt")["epoch"] == 1
+
+
+def test_missing_data_is_an_error_with_advice(tmp_path, capsys):
+    assert train_scannet.main(arguments(tmp_path / "nothing", tmp_path / "x")) == 1
+    assert "nothing/manifest.json: no such file; run scripts/preprocess_scannet.py" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_flags_win_over_the_config_file_and_the_file_over_defaults(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"lr": 0.01, "batch_size": 4, "features": ["colour"], "resume": None}))
+    args = train_scannet.parse_config(["--config", str(path), "--batch-size", "6"])
+    assert (args.lr, args.batch_size, args.features, args.epochs) == (0.01, 6, ["colour"], 200)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"learning_rate": 1}', r"unknown keys \['learning_rate'\]; known are"),
+        ('{"epochs": "many"}', "invalid int value: 'many'"),
+        ('{"model": "transformer"}', "invalid choice: 'transformer'"),
+        ("[1]", "unknown keys list"),
+        ("{", "cannot be read as JSON"),
+    ],
+)
+def test_bad_config_files_are_refused(tmp_path, capsys, content, message):
+    path = tmp_path / "c.json"
+    path.write_text(content)
+    with pytest.raises(SystemExit):
+        train_scannet.parse_config(["--config", str(path)])
+    assert __import__("re").search(message, capsys.readouterr().err)
+
+
+def test_bad_numbers_are_refused(capsys):
+    for flags, message in ((["--epochs", "0"], "--epochs is 0"), (["--workers", "-1"], "--workers is -1")):
+        with pytest.raises(SystemExit):
+            train_scannet.parse_config(flags)
+        assert message in capsys.readouterr().err
+
+
+def test_schedules():
+    assert train_scannet.learning_rate(1e-3, 199_999) == 1e-3
+    assert train_scannet.learning_rate(1e-3, 400_000) == pytest.approx(0.49e-3)
+    assert train_scannet.bn_momentum(0.5, 200_000) == 0.25
+    assert train_scannet.bn_momentum(0.5, 10_000_000) == 0.01
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+    seeds = {train_scannet.seed_of_step(seed, step) for seed in range(5) for step in range(100)}
+    assert len(seeds) == 500
+    torch.manual_seed(train_scannet.seed_of_step(0, 1))
