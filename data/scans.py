@@ -1,0 +1,246 @@
+"""A raw ScanNet scan: mesh, labels and alignment, as arrays in the mesh's vertex order. Files: data/README.md."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from plyfile import PlyData, PlyParseError
+
+from data.scannet import KNOWN_STRAY_LABELS, NUM_NYU40
+
+TRIANGLE = {"face": {"vertex_indices": 3, "vertex_index": 3}}  # lets plyfile map the file, 100 x faster than row by row
+
+
+class ScanError(Exception):
+    """A raw scan or label table that cannot be read: the message names the file and the cause."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """V vertices and F triangles, +z up."""
+
+    name: str
+    xyz: np.ndarray  # (V, 3) float32, metres
+    colour: np.ndarray  # (V, 3) uint8 RGB
+    nyu40: np.ndarray | None  # (V,) uint8, 0 (no annotation) to 40; None: a scan without labels
+    faces: np.ndarray  # (F, 3) int32, vertex indices
+    axis_alignment: np.ndarray  # (4, 4) float64, turns walls parallel to x and y; not applied
+
+
+def scan_files(folder) -> dict[str, Path]:
+    """The files of the scan in `folder` that are read, whether they are there or not."""
+    folder = Path(folder)
+    name = folder.name
+    return {
+        "mesh": folder / f"{name}_vh_clean_2.ply",
+        "labels": folder / f"{name}_vh_clean_2.labels.ply",
+        "segments": folder / f"{name}_vh_clean_2.0.010000.segs.json",
+        # not <name>_vh_clean.aggregation.json: its segments are those of the full-resolution mesh
+        "aggregation": folder / f"{name}.aggregation.json",
+        "info": folder / f"{name}.txt",
+    }
+
+
+def read_scan(folder, label_table: dict[str, int] | None = None) -> Scan:
+    """Read the scan in `folder`, which is named by its scan id.
+
+    With `label_table` (from `read_label_table`) labels come from segments, aggregation and table, without it from
+    labels.ply. A scan that has neither aggregation nor labels.ply (ScanNet's test scans) has labels None; one that has
+    only the source not asked for is an error, as the two can differ. Raises ScanError.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ScanError(f"{folder}: no such folder")
+    files = scan_files(folder)
+    xyz, colour, faces = read_mesh(files["mesh"])
+    labels, aggregation = files["labels"], files["aggregation"]
+    nyu40 = None
+    if label_table is not None and aggregation.exists():
+        nyu40 = _labels_from_segments(files["segments"], aggregation, label_table, len(xyz))
+    elif label_table is not None and labels.exists():
+        raise ScanError(f"{aggregation}: missing, and with a label table labels come from it; add it or drop --labels")
+    elif labels.exists():
+        nyu40 = _labels_from_ply(labels, KNOWN_STRAY_LABELS.get(folder.name, ()), len(xyz))
+    elif aggregation.exists():
+        raise ScanError(f"{labels}: missing, though the scan is annotated; add it or give the label table (--labels)")
+    return Scan(folder.name, xyz, colour, nyu40, faces, _read_axis_alignment(files["info"]))
+
+
+def read_mesh(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """xyz (V, 3) float32, colour (V, 3) uint8 and faces (F, 3) int32 of a PLY mesh of triangles, or of a cloud (F = 0).
+
+    Properties are found by name, any byte order or ASCII. Raises ScanError.
+    """
+    ply = _read_ply(path)
+    with np.errstate(over="ignore"):  # beyond float32 is inf, refused below
+        xyz = np.stack([_column(path, ply, "vertex", key, "fiu") for key in "xyz"], axis=1).astype(np.float32)
+    if not len(xyz):
+        raise ScanError(f"{path}: the mesh has no vertices")
+    if not np.isfinite(xyz).all():
+        raise ScanError(
+            f"{path}: {np.count_nonzero(~np.isfinite(xyz).all(axis=1))} vertices have NaN or infinite coordinates"
+        )
+    colour = np.stack([_column(path, ply, "vertex", key, "u") for key in ("red", "green", "blue")], axis=1)
+    if colour.dtype != np.uint8:
+        raise ScanError(f"{path}: colours are {colour.dtype}, not uchar")
+    return xyz, colour, _faces(path, ply, len(xyz))
+
+
+def vertex_normals(xyz, faces) -> np.ndarray:
+    """(V, 3) float32 unit normals from xyz (V, 3) and faces (F, 3): means over a vertex's triangles weighted by area.
+
+    A vertex without a triangle, or with triangles of no area only, gets (0, 0, 0).
+    """
+    a, b, c = (xyz[faces[:, corner]].astype(np.float64) for corner in range(3))
+    normal = np.cross(b - a, c - a)  # (F, 3), as long as twice the area
+    total = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(xyz)) for axis in range(3)], axis=1
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def read_label_table(path) -> dict[str, int]:
+    """Raw category name -> nyu40 id, from ScanNet's scannetv2-labels.combined.tsv or a table with its two columns.
+
+    Names are stripped; a category without an id is unannotated (0); the last of equal names counts, as in ScanNet's
+    own tools. Raises ScanError.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, delimiter="\t"))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ScanError(f"{path}: the label table cannot be read ({error})") from error
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    for column in ("raw_category", "nyu40id"):
+        if column not in header:
+            raise ScanError(
+                f"{path}: the label table has no column '{column}' (it has: {', '.join(header)}); "
+                "ScanNet v2's scannetv2-labels.combined.tsv is needed, the v1 table has other columns"
+            )
+    name_column, id_column = header.index("raw_category"), header.index("nyu40id")
+    table = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            nyu40 = int(row[id_column].strip() or 0)
+        except (IndexError, ValueError) as error:
+            raise ScanError(f"{path}: row {line} has no integer nyu40id") from error
+        if not 0 <= nyu40 < NUM_NYU40:
+            raise ScanError(f"{path}: row {line} has nyu40id {nyu40}, not 0 to {NUM_NYU40 - 1}")
+        table[row[name_column].strip()] = nyu40
+    return table
+
+
+def _read_ply(path):
+    try:
+        return PlyData.read(str(path), known_list_len=TRIANGLE)
+    except FileNotFoundError as error:
+        raise ScanError(f"{path}: missing") from error
+    except (PlyParseError, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
+        raise ScanError(f"{path}: truncated, or not a PLY file of triangles ({error})") from error
+
+
+def _column(path, ply, element, name, kinds):
+    """One property as an array; `kinds` are numpy's dtype kinds that are accepted."""
+    try:
+        column = np.asarray(ply[element].data[name])
+    except (KeyError, ValueError) as error:
+        raise ScanError(f"{path}: the PLY file has no {element} property '{name}'") from error
+    if column.dtype.kind not in kinds:
+        raise ScanError(f"{path}: {element} property '{name}' has the wrong type ({column.dtype})")
+    return column
+
+
+def _faces(path, ply, vertices):
+    if "face" not in ply:
+        return np.zeros((0, 3), np.int32)
+    names = [prop.name for prop in ply["face"].properties]
+    faces = _column(path, ply, "face", "vertex_index" if "vertex_index" in names else "vertex_indices", "iuO")
+    if faces.dtype.kind == "O":  # ASCII: a list a row
+        if any(len(row) != 3 for row in faces):
+            raise ScanError(f"{path}: not all faces are triangles")
+        faces = np.array(faces.tolist(), np.int64).reshape(-1, 3)
+    if faces.size and not 0 <= faces.min() <= faces.max() < vertices:
+        raise ScanError(f"{path}: faces refer to vertices {faces.min()} to {faces.max()} of {vertices}")
+    return faces.astype(np.int32)
+
+
+def _labels_from_ply(path, stray, vertices):
+    """(V,) uint8 of labels.ply; ids in `stray` become 0."""
+    labels = _column(path, _read_ply(path), "vertex", "label", "iu")
+    if len(labels) != vertices:
+        raise ScanError(f"{path}: {len(labels)} labels for the mesh's {vertices} vertices")
+    labels = np.where(np.isin(labels, list(stray)), 0, labels)
+    outside = np.unique(labels[(labels < 0) | (labels >= NUM_NYU40)])
+    if len(outside):
+        raise ScanError(f"{path}: labels {', '.join(map(str, outside[:5]))} are not nyu40 ids (0 to {NUM_NYU40 - 1})")
+    return labels.astype(np.uint8)
+
+
+def _labels_from_segments(segments_path, aggregation_path, label_table, vertices):
+    """(V,) uint8: each annotated instance gives its segments' vertices the id of its category.
+
+    Categories that the table lacks are unannotated (0). An instance listed twice (scene0217_00) changes nothing; of
+    instances that share a segment the last counts, as in ScanNet's own tools.
+    """
+    segments = _integers(segments_path, "segIndices", _read_json(segments_path).get("segIndices"))
+    if len(segments) != vertices:
+        raise ScanError(f"{segments_path}: {len(segments)} segment indices for the mesh's {vertices} vertices")
+    if segments.min() < 0:
+        raise ScanError(f"{segments_path}: negative segment index {segments.min()}")
+    groups = _read_json(aggregation_path).get("segGroups")
+    if not isinstance(groups, list):
+        raise ScanError(f"{aggregation_path}: 'segGroups' is not a list")
+    segment_ids, segment_of_vertex = np.unique(segments, return_inverse=True)
+    segment_label = np.zeros(len(segment_ids), np.uint8)
+    for number, group in enumerate(groups):
+        if not isinstance(group, dict) or not isinstance(group.get("label"), str):
+            raise ScanError(f"{aggregation_path}: segGroups[{number}] has no 'label'")
+        members = _integers(aggregation_path, f"segGroups[{number}].segments", group.get("segments"))
+        unknown = members[~np.isin(members, segment_ids)]
+        if len(unknown):
+            raise ScanError(f"{aggregation_path}: segGroups[{number}] lists segment {unknown[0]}, which no vertex has")
+        segment_label[np.searchsorted(segment_ids, members)] = label_table.get(group["label"].strip(), 0)
+    return segment_label[segment_of_vertex]
+
+
+def _read_json(path):
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ScanError(f"{path}: missing, and labels from the label table need it") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ScanError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ScanError(f"{path}: holds a JSON {type(content).__name__}, not an object")
+    return content
+
+
+def _integers(path, key, values):
+    """The JSON list of integers `values`, found at `key`, as an (n,) int64 array."""
+    if not isinstance(values, list) or not all(type(value) is int and abs(value) < 2**63 for value in values):
+        raise ScanError(f"{path}: '{key}' is not a list of integers")
+    return np.array(values, dtype=np.int64)
+
+
+def _read_axis_alignment(path):
+    """(4, 4) float64 from a scan's `key = value` file; the identity if the file or the key is missing."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return np.eye(4)
+    for line in lines:
+        key, _, value = line.partition("=")
+        if key.strip() == "axisAlignment":
+            try:
+                matrix = np.array([float(number) for number in value.split()]).reshape(4, 4)
+            except ValueError as error:
+                raise ScanError(f"{path}: axisAlignment is not 16 numbers") from error
+            if not np.isfinite(matrix).all():
+                raise ScanError(f"{path}: axisAlignment holds NaN or infinite numbers")
+            return matrix
+    return np.eye(4)

@@ -1,0 +1,267 @@
+"""Raw ScanNet scans -> one HDF5 scene file a scan, and manifest.json. What goes in and comes out: data/README.md.
+
+    python scripts/preprocess_scannet.py --scans DIR --out DIR [--labels TSV] [--splits DIR] [--workers N]
+
+A scan that cannot be read costs one line and the exit status 1; the others go on. Run again after any interruption:
+scenes that are whole, made with the same options from files with the same content, are kept.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data.scannet import (
+    CLASS_NAMES,
+    NUM_CLASSES,
+    NUM_NYU40,
+    NYU40_TO_CLASS,
+    SCAN_ID,
+    SPLIT_SIZES,
+    SPLITS,
+    official_split,
+)
+from data.scans import ScanError, read_label_table, read_scan, scan_files, vertex_normals
+from data.scenes import FORMAT_VERSION, Scene, SceneError, read_scene, write_manifest, write_scene
+
+LISTED_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # becomes a file name: nothing that could be a path
+
+
+class Task(NamedTuple):
+    """One scan to preprocess; the rest is the same for all."""
+
+    scan_id: str
+    folder: Path
+    split: str
+    out: Path
+    label_table: dict[str, int] | None
+    normals: bool
+    axis_align: bool
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    try:
+        label_table = read_label_table(args.labels) if args.labels else None
+        folders = find_folders(args.scans)
+        listed, expected, failed = choose_scans(args.scans, folders, args.splits)
+        scenes_dir = args.out / "scenes"
+        scenes_dir.mkdir(parents=True, exist_ok=True)
+    except (ScanError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for leftover in scenes_dir.glob("*.tmp"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
+    tasks = [
+        Task(scan_id, folders[scan_id], split, args.out, label_table, args.normals, args.axis_align)
+        for split in SPLITS
+        for scan_id in listed[split]
+    ]
+    for cause in failed.values():
+        print(f"failed: {cause}")
+    scenes, made = {}, 0
+    try:
+        for scan_id, entry, is_new, cause in tqdm(run(tasks, args.workers), total=len(tasks), unit="scan"):
+            if cause is not None:
+                failed[scan_id] = cause
+                tqdm.write(f"failed: {cause}")
+            else:
+                scenes[scan_id] = entry
+                made += is_new
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    if not scenes:
+        print(f"no scene was made, manifest.json in {args.out} was not touched", file=sys.stderr)
+        return 1
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "splits": {split: [scan_id for scan_id in listed[split] if scan_id in scenes] for split in SPLITS},
+        "expected": expected,
+        "failed": dict(sorted(failed.items())),
+        "scenes": dict(sorted(scenes.items())),
+    }
+    write_manifest(args.out, manifest)
+    print_summary(manifest)
+    print(f"{made} scenes made, {len(scenes) - made} were whole already, {len(failed)} scans failed -> {args.out}")
+    return 1 if failed else 0
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--scans", type=Path, required=True, help="folder of scan folders, or of scans/ and scans_test/"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for scenes/ and manifest.json")
+    parser.add_argument("--labels", type=Path, help="label table: segments and aggregation instead of labels.ply")
+    parser.add_argument("--splits", type=Path, help="folder of train.txt, val.txt, test.txt (default: ScanNet v2)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--normals", action="store_true", help="store vertex normals too")
+    parser.add_argument("--axis-align", action="store_true", help="apply the scan's axisAlignment to the vertices")
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        parser.error("--workers must be 1 or more")
+    return args
+
+
+def find_folders(scans: Path) -> dict[str, Path]:
+    """Scan id -> folder, for every folder in `scans`, `scans`/scans and `scans`/scans_test."""
+    if not scans.is_dir():
+        raise ValueError(f"--scans {scans}: no such folder")
+    places = [place for place in (scans / "scans_test", scans / "scans", scans) if place.is_dir()]
+    return {folder.name: folder for place in places for folder in sorted(place.iterdir()) if folder.is_dir()}
+
+
+def choose_scans(scans, folders, splits_dir) -> tuple[dict, dict, dict]:
+    """({split: scan ids that are there}, {split: number wanted}, {scan id: why it is left out})."""
+    listed, failed = {split: [] for split in SPLITS}, {}
+    if splits_dir is not None:
+        wanted = read_splits(splits_dir)
+        for split in SPLITS:
+            for scan_id in wanted[split]:
+                if scan_id in folders:
+                    listed[split].append(scan_id)
+                else:
+                    failed[scan_id] = f"{scans / scan_id}: listed in {split}.txt, but there is no such folder"
+        return listed, {split: len(wanted[split]) for split in SPLITS}, failed
+    scan_ids = sorted(filter(SCAN_ID.fullmatch, folders))
+    if not scan_ids:
+        raise ValueError(f"--scans {scans}: no folder is named as ScanNet's are (scene0000_00); give --splits")
+    for scan_id in scan_ids:
+        try:
+            listed[official_split(scan_id)].append(scan_id)
+        except ValueError as error:
+            failed[scan_id] = str(error)
+    return listed, dict(SPLIT_SIZES), failed
+
+
+def read_splits(splits_dir) -> dict[str, list[str]]:
+    """The ids in train.txt, val.txt and test.txt, one a line; a missing file is an empty split. Raises ValueError."""
+    wanted, seen = {}, {}
+    paths = {split: splits_dir / f"{split}.txt" for split in SPLITS}
+    if not any(path.is_file() for path in paths.values()):
+        raise ValueError(f"--splits {splits_dir}: has none of train.txt, val.txt, test.txt")
+    for split, path in paths.items():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        wanted[split] = [line.strip() for line in lines if line.strip()]
+        for scan_id in wanted[split]:
+            if not LISTED_ID.fullmatch(scan_id):
+                raise ValueError(f"{path}: {scan_id!r} is not a scan id (letters, digits, '_', '-', '.'; no path)")
+            if scan_id in seen:
+                raise ValueError(f"{path}: '{scan_id}' is listed twice (before in {seen[scan_id].name})")
+            seen[scan_id] = path
+    return wanted
+
+
+def run(tasks, workers):
+    """Yield `attempt`'s result for every task, in the order they finish."""
+    if workers == 1 or len(tasks) < 2:
+        yield from map(attempt, tasks)
+        return
+    executor = ProcessPoolExecutor(
+        max_workers=min(workers, len(tasks)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,  # Ctrl-C is the parent's: scenes under way are finished, no more begun
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        folders = {executor.submit(attempt, task): task.folder for task in tasks}
+        for future in as_completed(folders):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                folder = folders[future]
+                cause = f"{folder}: a worker process was killed (out of memory?); use fewer --workers"
+                yield folder.name, None, False, cause
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def attempt(task: Task) -> tuple[str, dict | None, bool, str | None]:
+    """(scan id, entry for the manifest, whether the file is new, None), or with the cause of the failure last."""
+    try:
+        return task.scan_id, *preprocess(task), None
+    except (ScanError, SceneError) as error:
+        cause = str(error)
+    except Exception as error:  # whatever it is, the other scans go on
+        cause = f"{task.folder}: {type(error).__name__}: {error}"
+    return task.scan_id, None, False, " ".join(cause.split())
+
+
+def preprocess(task: Task) -> tuple[dict, bool]:
+    """Make the scene file unless it is whole; (its entry for the manifest, whether it is new)."""
+    path = task.out / "scenes" / f"{task.scan_id}.h5"
+    source = fingerprint(task)
+    try:  # reads all, so verifies all
+        scene = read_scene(path, ["xyz", "nyu40", "colour", "faces", *["normal"] * task.normals])
+        is_new = scene.source != source
+    except SceneError:
+        is_new = True
+    if is_new:
+        scan = read_scan(task.folder, task.label_table)
+        xyz = scan.xyz
+        if task.axis_align:
+            xyz = (xyz @ scan.axis_alignment[:3, :3].T + scan.axis_alignment[:3, 3]).astype(np.float32)
+        normal = vertex_normals(xyz, scan.faces) if task.normals else None
+        scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, source)
+    if scene.nyu40 is None and task.split != "test":
+        raise ScanError(f"{task.folder}: has neither labels.ply nor aggregation, and {task.split} scans need labels")
+    if is_new:
+        write_scene(path, scene)
+    labelled = scene.nyu40 is not None
+    entry = {
+        "file": f"scenes/{path.name}",
+        "vertices": len(scene.xyz),
+        "labelled": labelled,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "nyu40_histogram": np.bincount(scene.nyu40 if labelled else [], minlength=NUM_NYU40).tolist(),
+    }
+    return entry, is_new
+
+
+def fingerprint(task: Task) -> str:
+    """SHA-256 over the options and the content of the scan's files: what the scene depends on."""
+    table = None if task.label_table is None else sorted(task.label_table.items())
+    digest = hashlib.sha256(repr((FORMAT_VERSION, task.normals, task.axis_align, table)).encode())
+    for role, path in scan_files(task.folder).items():
+        if path.is_file():
+            digest.update(role.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def print_summary(manifest):
+    """Counts against the expected ones, and the share of every class among a split's labelled vertices."""
+    print(f"{'split':<16}" + "".join(f"{split:>12}" for split in SPLITS))
+    rows = {"scans": [], "expected": [], "vertices": [], "labelled": []}
+    shares = []  # a split: (1 + NUM_CLASSES,) fractions
+    for split in SPLITS:
+        scenes = [manifest["scenes"][scan_id] for scan_id in manifest["splits"][split]]
+        rows["scans"].append(len(scenes))
+        rows["expected"].append(manifest["expected"][split])
+        rows["vertices"].append(sum(scene["vertices"] for scene in scenes))
+        histogram = np.sum([scene["nyu40_histogram"] for scene in scenes] or np.zeros((1, NUM_NYU40)), axis=0)  # (41,)
+        rows["labelled"].append(int(histogram.sum()))
+        classes = np.bincount(NYU40_TO_CLASS, histogram, minlength=NUM_CLASSES)  # (21,)
+        shares.append([histogram[0], classes[0] - histogram[0], *classes[1:]] / np.maximum(histogram.sum(), 1))
+    for name, counts in rows.items():
+        print(f"{name:<16}" + "".join(f"{count:>12,}" for count in counts))
+    print("class, % of labelled vertices")
+    for row, name in enumerate(("not annotated", "other nyu40 ids", *CLASS_NAMES[1:])):
+        cells = (f"{100 * share[row]:.1f}" if sum(share) else "-" for share in shares)
+        print(f"{name:<16}" + "".join(f"{cell:>12}" for cell in cells))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

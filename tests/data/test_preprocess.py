@@ -1,0 +1,311 @@
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.scans import read_scan, scan_files, vertex_normals
+from data.scenes import FIELDS, read_manifest, read_scene
+from scripts import preprocess_scannet
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPT = ROOT / "scripts" / "preprocess_scannet.py"
+
+
+def preprocess(tmp_path, *options, scans="scans"):
+    """Exit status of the script, run in this process."""
+    return preprocess_scannet.main(
+        ["--scans", str(tmp_path / scans), "--out", str(tmp_path / "out"), "--workers", "1", *map(str, options)]
+    )
+
+
+def write_splits(folder, **lists):
+    folder.mkdir(exist_ok=True)
+    for split, ids in lists.items():
+        (folder / f"{split}.txt").write_text("\n".join([*ids, ""]))
+    return folder
+
+
+def snapshot(folder):
+    """Path -> (modification time, content) of every file."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def contents(folder):
+    return {name: content for name, (_, content) in snapshot(folder).items()}
+
+
+def test_official_splits(write_raw_scan, tmp_path, capsys):
+    write_raw_scan("scene0000_00")
+    write_raw_scan("scene0011_01", seed=1)
+    write_raw_scan("scene0707_00", labelled=False)
+    (tmp_path / "scans" / "readme").mkdir()
+    assert preprocess(tmp_path) == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["splits"] == {"train": ["scene0000_00"], "val": ["scene0011_01"], "test": ["scene0707_00"]}
+    assert manifest["expected"] == {"train": 1201, "val": 312, "test": 100}
+    assert manifest["failed"] == {}
+    entry = manifest["scenes"]["scene0011_01"]
+    path = tmp_path / "out" / entry["file"]
+    assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (entry["vertices"], entry["labelled"]) == (36, True)
+    assert {i: n for i, n in enumerate(entry["nyu40_histogram"]) if n} == {0: 9, 1: 9, 2: 9, 5: 9}
+    raw, scene = read_scan(tmp_path / "scans" / "scene0011_01"), read_scene(path, set(FIELDS) - {"normal"})
+    assert scene.name == "scene0011_01"
+    for field in ("xyz", "colour", "nyu40", "faces"):
+        np.testing.assert_array_equal(getattr(scene, field), getattr(raw, field))
+    unlabelled = manifest["scenes"]["scene0707_00"]
+    assert (unlabelled["labelled"], sum(unlabelled["nyu40_histogram"])) == (False, 0)
+    assert read_scene(tmp_path / "out" / unlabelled["file"]).nyu40 is None
+    rows = {line[:16].strip(): line[16:].split() for line in capsys.readouterr().out.splitlines()}
+    assert rows["scans"] == ["1", "1", "1"]
+    assert rows["expected"] == ["1,201", "312", "100"]
+    assert rows["vertices"] == ["36", "36", "36"]
+    assert rows["not annotated"] == rows["wall"] == rows["chair"] == ["25.0", "25.0", "-"]
+    assert rows["sofa"] == rows["other nyu40 ids"] == ["0.0", "0.0", "-"]
+
+
+def test_as_scannet_unpacks_it(write_raw_scan, tmp_path):
+    write_raw_scan("scene0000_00", root=tmp_path / "scannet" / "scans")
+    write_raw_scan("scene0806_00", root=tmp_path / "scannet" / "scans_test", labelled=False)
+    assert preprocess(tmp_path, scans="scannet") == 0
+    assert list(read_manifest(tmp_path / "out")["scenes"]) == ["scene0000_00", "scene0806_00"]
+
+
+def test_listed_splits_of_other_data(write_raw_scan, tmp_path):
+    for name in ("room-a", "room.b", "Room_C"):
+        write_raw_scan(name)
+    splits = write_splits(tmp_path / "lists", train=["room-a ", "", "Room_C\r"], val=["room.b"])
+    assert preprocess(tmp_path, "--splits", splits) == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["splits"] == {"train": ["room-a", "Room_C"], "val": ["room.b"], "test": []}
+    assert manifest["expected"] == {"train": 2, "val": 1, "test": 0}
+
+
+def test_label_table(write_raw_scan, label_table_file, tmp_path):
+    folder = write_raw_scan()
+    scan_files(folder)["labels"].unlink()
+    assert preprocess(tmp_path, "--labels", label_table_file) == 0
+    nyu40 = read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5").nyu40
+    np.testing.assert_array_equal(nyu40, np.repeat([1, 2, 5, 0], 9))
+
+
+def test_normals_and_axis_alignment(write_raw_scan, tmp_path):
+    folder = write_raw_scan()
+    assert preprocess(tmp_path, "--normals", "--axis-align") == 0
+    raw, scene = read_scan(folder), read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5", FIELDS)
+    x, y, z = raw.xyz.T
+    np.testing.assert_allclose(scene.xyz, np.stack([2 - y, 3 + x, z], 1), rtol=1e-6)  # a quarter turn, as the txt says
+    np.testing.assert_array_equal(scene.normal, vertex_normals(scene.xyz, raw.faces))
+
+
+def test_failures_cost_a_line_each(write_raw_scan, tmp_path, capsys):
+    write_raw_scan("scene0000_00")
+    scan_files(write_raw_scan("scene0001_00"))["mesh"].write_bytes(b"ply")
+    write_raw_scan("scene0002_00", labelled=False)
+    write_raw_scan("scene0807_00")
+    write_raw_scan("scene0707_00", labelled=False)
+    assert preprocess(tmp_path) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert list(manifest["scenes"]) == ["scene0000_00", "scene0707_00"]
+    assert "scene0001_00_vh_clean_2.ply: truncated" in manifest["failed"]["scene0001_00"]
+    assert "neither labels.ply nor aggregation, and train scans need labels" in manifest["failed"]["scene0002_00"]
+    assert "no space 807" in manifest["failed"]["scene0807_00"]
+    out = capsys.readouterr().out
+    for cause in manifest["failed"].values():
+        assert f"failed: {cause}\n" in out
+    assert out.count("failed:") == 3
+    assert "2 scenes made, 0 were whole already, 3 scans failed" in out
+
+
+def test_an_unexpected_error_is_a_failure_too(write_raw_scan, tmp_path, monkeypatch):
+    write_raw_scan("scene0000_00")
+    write_raw_scan("scene0001_00")
+    read = preprocess_scannet.read_scan
+    monkeypatch.setattr(
+        preprocess_scannet,
+        "read_scan",
+        lambda folder, table: read(folder, table) if folder.name < "scene0001" else 1 / 0,
+    )
+    assert preprocess(tmp_path) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert list(manifest["scenes"]) == ["scene0000_00"]
+    assert "scene0001_00: ZeroDivisionError" in manifest["failed"]["scene0001_00"]
+
+
+def test_listed_but_missing(write_raw_scan, tmp_path):
+    write_raw_scan("room-a")
+    splits = write_splits(tmp_path / "lists", train=["room-a", "room-b"])
+    assert preprocess(tmp_path, "--splits", splits) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["splits"]["train"] == ["room-a"]
+    assert manifest["expected"]["train"] == 2
+    assert "room-b: listed in train.txt, but there is no such folder" in manifest["failed"]["room-b"]
+
+
+def test_a_manifest_is_not_replaced_by_an_empty_one(write_raw_scan, tmp_path, capsys):
+    write_raw_scan("scene1000_00")
+    splits = write_splits(tmp_path / "lists", train=["scene1000_00"])
+    assert preprocess(tmp_path, "--splits", splits) == 0
+    before = read_manifest(tmp_path / "out")
+    assert preprocess(tmp_path) == 1  # the lists forgotten
+    assert "no scene was made, manifest.json" in capsys.readouterr().err
+    assert read_manifest(tmp_path / "out") == before
+
+
+# A second run
+
+
+def test_a_second_run_keeps_what_is_whole(write_raw_scan, tmp_path, capsys):
+    for name in ("scene0000_00", "scene0001_00", "scene0002_00", "scene0003_00", "scene0004_00"):
+        write_raw_scan(name)
+    assert preprocess(tmp_path) == 0
+    first = snapshot(tmp_path / "out")
+    scenes = tmp_path / "out" / "scenes"
+    scenes.joinpath("scene0000_00.h5").unlink()
+    scenes.joinpath("scene0001_00.h5").write_bytes(first["scenes/scene0001_00.h5"][1][:500])
+    damaged = bytearray(first["scenes/scene0002_00.h5"][1])
+    damaged[-50] ^= 1
+    scenes.joinpath("scene0002_00.h5").write_bytes(damaged)
+    scenes.joinpath("scene0004_00.h5.tmp").write_bytes(b"left by a run that was killed")
+    assert preprocess(tmp_path) == 0
+    second = snapshot(tmp_path / "out")
+    assert "3 scenes made, 2 were whole already" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == {name: content for name, (_, content) in first.items()}
+    for kept in ("scenes/scene0003_00.h5", "scenes/scene0004_00.h5"):
+        assert second[kept][0] == first[kept][0]  # not written again
+
+
+@pytest.mark.parametrize("options", [["--normals"], ["--axis-align"], ["--labels"]])
+def test_other_options_make_it_again(write_raw_scan, label_table_file, tmp_path, options, capsys):
+    write_raw_scan()
+    preprocess(tmp_path)
+    options = [*options, label_table_file] if options == ["--labels"] else options
+    assert preprocess(tmp_path, *options) == 0
+    assert preprocess(tmp_path, *options) == 0
+    assert preprocess(tmp_path) == 0
+    made = [line.split(" scenes made")[0] for line in capsys.readouterr().out.splitlines() if "scenes made" in line]
+    assert made == ["1", "1", "0", "1"]
+
+
+def test_other_files_make_it_again(write_raw_scan, tmp_path):
+    labels = scan_files(write_raw_scan())["labels"]
+    preprocess(tmp_path)
+    content = labels.read_bytes()
+    stamp = labels.stat()
+    labels.write_bytes(content.replace(b"\x05\x00", b"\x06\x00"))  # chairs become sofas: same size, same time
+    os.utime(labels, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert preprocess(tmp_path) == 0
+    assert 6 in read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5").nyu40
+
+
+def test_a_scan_moved_out_of_test_needs_labels(write_raw_scan, tmp_path):
+    write_raw_scan("room", labelled=False)
+    splits = write_splits(tmp_path / "lists", test=["room"])
+    assert preprocess(tmp_path, "--splits", splits) == 0
+    write_splits(splits, test=[], train=["room"])
+    assert preprocess(tmp_path, "--splits", splits) == 1
+
+
+# What is refused at once, with status 2
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train": ["../x"]}, r"train.txt: '../x' is not a scan id"),
+        ({"train": ["/etc/passwd"]}, "is not a scan id"),
+        ({"train": ["a/b"]}, "is not a scan id"),
+        ({"train": ["a\\b"]}, "is not a scan id"),
+        ({"train": [".."]}, "is not a scan id"),
+        ({"train": [".hidden"]}, "is not a scan id"),
+        ({"train": ["a b"]}, "is not a scan id"),
+        ({"train": ["caf\u00e9"]}, "is not a scan id"),
+        ({"train": ["a\x00b"]}, "is not a scan id"),
+        ({"train": ["a", "a"]}, r"train.txt: 'a' is listed twice .before in train.txt"),
+        ({"train": ["a"], "test": ["a"]}, r"test.txt: 'a' is listed twice .before in train.txt"),
+        ({}, "has none of train.txt, val.txt, test.txt"),
+    ],
+)
+def test_bad_lists(write_raw_scan, tmp_path, capsys, lists, message):
+    write_raw_scan("a")
+    splits = write_splits(tmp_path / "lists", **lists)
+    assert preprocess(tmp_path, "--splits", splits) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_do(write_raw_scan, tmp_path, capsys):
+    assert preprocess(tmp_path) == 2
+    assert "scans: no such folder" in capsys.readouterr().err
+    write_raw_scan("room")
+    assert preprocess(tmp_path) == 2
+    assert "no folder is named as ScanNet's are" in capsys.readouterr().err
+    assert preprocess(tmp_path, "--splits", tmp_path / "none") == 2
+    assert "has none of train.txt" in capsys.readouterr().err
+
+
+def test_bad_label_table(write_raw_scan, tmp_path, capsys):
+    write_raw_scan()
+    (tmp_path / "v1.tsv").write_text("category\tnyu40id\nwall\t1\n")
+    assert preprocess(tmp_path, "--labels", tmp_path / "v1.tsv") == 2
+    assert "v1.tsv: the label table has no column 'raw_category'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        preprocess(tmp_path, "--workers", 0)
+
+
+# Processes
+
+
+def run_script(tmp_path, *options, **kwargs):
+    command = [sys.executable, str(SCRIPT), "--scans", str(tmp_path / "scans"), *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, **kwargs)
+
+
+def test_workers_make_the_same_bytes(write_raw_scan, tmp_path):
+    for space in range(4):
+        write_raw_scan(f"scene{space:04}_00", seed=space)
+    scan_files(tmp_path / "scans" / "scene0001_00")["mesh"].write_bytes(b"")
+    assert preprocess(tmp_path) == 1
+    finished = run_script(tmp_path, "--out", tmp_path / "parallel", "--workers", 2)
+    assert finished.returncode == 1, finished.stderr
+    assert contents(tmp_path / "parallel") == contents(tmp_path / "out")
+    assert finished.stdout.count("failed:") == 1
+
+
+def die(task):
+    os._exit(1)  # as the kernel's out-of-memory killer would have it
+
+
+def test_a_killed_worker_is_a_failure_not_a_hang(tmp_path, monkeypatch):
+    names = [f"scene{space:04}_00" for space in range(3)]
+    tasks = [preprocess_scannet.Task(name, tmp_path / name, "train", tmp_path, None, False, False) for name in names]
+    monkeypatch.setattr(preprocess_scannet, "attempt", die)
+    results = list(preprocess_scannet.run(tasks, workers=2))
+    assert sorted(result[0] for result in results) == names
+    assert all("a worker process was killed" in cause for _, _, _, cause in results)
+
+
+def test_ctrl_c(write_raw_scan, tmp_path, monkeypatch, capsys):
+    """What was made stays, no manifest claims to be complete, and the next run goes on."""
+    for space in range(3):
+        write_raw_scan(f"scene{space:04}_00")
+    attempt = preprocess_scannet.attempt
+
+    def interrupted(task):
+        if task.scan_id == "scene0001_00":
+            raise KeyboardInterrupt
+        return attempt(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocess_scannet, "attempt", interrupted)
+        assert preprocess(tmp_path) == 130
+    assert list(contents(tmp_path / "out")) == ["scenes/scene0000_00.h5"]
+    assert preprocess(tmp_path) == 0
+    assert "2 scenes made, 1 were whole already" in capsys.readouterr().out

@@ -1,0 +1,388 @@
+import json
+
+import numpy as np
+import pytest
+from numpy.lib.recfunctions import repack_fields
+from plyfile import PlyData, PlyElement
+
+from data.scans import ScanError, read_label_table, read_mesh, read_scan, scan_files, vertex_normals
+
+NYU40 = np.repeat([1, 2, 5, 0], 9)  # of the fixture's scan: four segments of nine vertices, the last unannotated
+
+
+def edit_ply(path, edit):
+    """Rewrite the PLY file with `edit(vertex array, face array)` applied in place, or with the arrays it returns."""
+    ply = PlyData.read(str(path), mmap=False)
+    face = ply["face"]
+    vertices, face.data = edit(ply["vertex"].data, face.data) or (ply["vertex"].data, face.data)
+    vertex = PlyElement.describe(repack_fields(vertices), "vertex")
+    PlyData([vertex, face], text=ply.text, byte_order=ply.byte_order).write(str(path))
+
+
+def edit_json(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+# What is read
+
+
+@pytest.mark.parametrize("encoding", [{}, {"byte_order": ">"}, {"text": True}], ids=["little", "big", "ascii"])
+@pytest.mark.parametrize("label_type", ["u1", "i1", "u2", "i4"])
+def test_reads_every_encoding(write_raw_scan, encoding, label_type):
+    scan = read_scan(write_raw_scan(label_type=label_type, **encoding))
+    assert scan.name == "scene0000_00"
+    np.testing.assert_allclose(scan.xyz[:8, 0], [0, 0, 0, 0, 0, 0, 0.1, 0.1], rtol=1e-6)  # in the mesh's order
+    assert (scan.xyz.dtype, scan.xyz.shape) == (np.float32, (36, 3))
+    assert (scan.colour.dtype, scan.colour.shape) == (np.uint8, (36, 3))
+    assert (scan.faces.dtype, scan.faces.shape) == (np.int32, (50, 3))
+    np.testing.assert_array_equal(scan.faces[0], [0, 6, 1])
+    assert scan.nyu40.dtype == np.uint8
+    np.testing.assert_array_equal(scan.nyu40, NYU40)
+
+
+def test_encodings_agree(write_raw_scan, tmp_path):
+    scans = [read_scan(write_raw_scan(root=tmp_path / order, byte_order=order)) for order in "<>"]
+    np.testing.assert_array_equal(scans[0].xyz, scans[1].xyz)
+    np.testing.assert_array_equal(scans[0].colour, scans[1].colour)
+    np.testing.assert_array_equal(scans[0].faces, scans[1].faces)
+
+
+def test_colours_by_name(write_raw_scan):
+    """The fixture stores red first, then the position, then green and blue."""
+    folder = write_raw_scan()
+    raw = PlyData.read(str(scan_files(folder)["mesh"]))["vertex"]
+    np.testing.assert_array_equal(read_scan(folder).colour, np.stack([raw["red"], raw["green"], raw["blue"]], 1))
+
+
+def test_a_scan_without_labels(write_raw_scan):
+    folder = write_raw_scan(labelled=False)
+    assert read_scan(folder).nyu40 is None
+    assert read_scan(folder, {"wall": 1}).nyu40 is None
+
+
+def test_a_cloud_without_faces(write_raw_scan):
+    folder = write_raw_scan(labelled=False)
+    mesh = scan_files(folder)["mesh"]
+    PlyData([PlyData.read(str(mesh), mmap=False)["vertex"]]).write(str(mesh))
+    assert read_scan(folder).faces.shape == (0, 3)
+    assert not vertex_normals(*read_mesh(mesh)[::2]).any()
+
+
+@pytest.mark.parametrize("name", ["scene0270_00", "scene0270_02", "scene0384_00"])
+def test_known_stray_labels_are_unannotated(write_raw_scan, name):
+    folder = write_raw_scan(name)
+    stray = 149 if name == "scene0384_00" else 50
+    edit_ply(scan_files(folder)["labels"], lambda vertex, face: vertex["label"].__setitem__(slice(0, 9), stray))
+    np.testing.assert_array_equal(read_scan(folder).nyu40, np.repeat([0, 2, 5, 0], 9))
+    edit_ply(scan_files(folder)["labels"], lambda vertex, face: vertex["label"].__setitem__(0, stray + 1))
+    with pytest.raises(ScanError, match=f"labels.ply: labels {stray + 1} are not nyu40 ids"):
+        read_scan(folder)
+
+
+def test_labels_from_segments(write_raw_scan, label_table_file):
+    """The table decides, not labels.ply, which says something else here."""
+    folder = write_raw_scan()
+    edit_ply(scan_files(folder)["labels"], lambda vertex, face: vertex["label"].fill(40))
+    table = read_label_table(label_table_file)
+    np.testing.assert_array_equal(read_scan(folder, table).nyu40, NYU40)
+    np.testing.assert_array_equal(read_scan(folder).nyu40, 40)
+
+
+def test_an_instance_listed_twice(write_raw_scan):
+    folder = write_raw_scan("scene0217_00")
+    edit_json(scan_files(folder)["aggregation"], lambda content: content["segGroups"].extend(content["segGroups"]))
+    np.testing.assert_array_equal(read_scan(folder, {"wall": 1, "floor": 2, "office chair": 5}).nyu40, NYU40)
+
+
+def test_category_names(write_raw_scan):
+    """Padded names are the name, unknown ones are unannotated; an instance without segments is nothing."""
+    folder = write_raw_scan()
+
+    def rename(content):
+        content["segGroups"][0]["label"] = "  wall "
+        content["segGroups"][1]["label"] = "never heard of"
+        content["segGroups"].append({"label": "wall", "segments": []})
+
+    edit_json(scan_files(folder)["aggregation"], rename)
+    labels = read_scan(folder, {"wall": 1, "floor": 2, "office chair": 5}).nyu40
+    np.testing.assert_array_equal(labels, np.repeat([1, 0, 5, 0], 9))
+
+
+def test_the_other_aggregation_is_not_read(write_raw_scan):
+    folder = write_raw_scan(labelled=False)
+    (folder / "scene0000_00_vh_clean.aggregation.json").write_text("{}")
+    (folder / "scene0000_00_vh_clean.segs.json").write_text("{}")
+    assert read_scan(folder, {"wall": 1}).nyu40 is None
+
+
+def test_axis_alignment(write_raw_scan):
+    folder = write_raw_scan()
+    wanted = [[0, -1, 0, 2], [1, 0, 0, 3], [0, 0, 1, 0], [0, 0, 0, 1]]  # row-major
+    np.testing.assert_array_equal(read_scan(folder).axis_alignment, wanted)
+    scan_files(folder)["info"].write_text("sceneType = Office\n")
+    np.testing.assert_array_equal(read_scan(folder).axis_alignment, np.eye(4))
+    scan_files(folder)["info"].unlink()
+    np.testing.assert_array_equal(read_scan(folder).axis_alignment, np.eye(4))
+
+
+def test_vertex_normals():
+    """Edge 0-1 joins a triangle of area 1/2 that faces up and one of area 1 that faces -y; vertex 4 is in none."""
+    xyz = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, -2], [9, 9, 9]], np.float32)
+    normal = vertex_normals(xyz, np.array([[0, 1, 2], [0, 3, 1]], np.int32))
+    assert normal.dtype == np.float32
+    shared = np.array([0, -2, 1]) / np.sqrt(5)
+    np.testing.assert_allclose(normal, [shared, shared, [0, 0, 1], [0, -1, 0], [0, 0, 0]], rtol=1e-6, atol=1e-7)
+
+
+# What is refused
+
+
+def truncate(keep):
+    return lambda path: path.write_bytes(path.read_bytes()[:keep])
+
+
+def set_vertex(field, value):
+    return lambda path: edit_ply(path, lambda vertex, face: vertex[field].__setitem__(3, value))
+
+
+def drop_property(field):
+    def edit(vertex, face):
+        return vertex[[name for name in vertex.dtype.names if name != field]], face
+
+    return lambda path: edit_ply(path, edit)
+
+
+def retype(field, dtype):
+    def edit(vertex, face):
+        return vertex.astype(
+            [(name, dtype if name == field else vertex.dtype[name]) for name in vertex.dtype.names]
+        ), face
+
+    return lambda path: edit_ply(path, edit)
+
+
+def set_face(corners):
+    def edit(vertex, face):
+        face["vertex_indices"][1] = np.array(corners, np.int32)
+
+    return lambda path: edit_ply(path, edit)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (truncate(0), "truncated, or not a PLY"),
+        (truncate(100), "truncated, or not a PLY"),
+        (truncate(600), "truncated, or not a PLY"),
+        (truncate(-30), "truncated, or not a PLY"),
+        (lambda path: path.write_bytes(b"solid STL\n" * 50), "truncated, or not a PLY"),
+        (lambda path: path.write_bytes(b"ply\n\xff\xfe\x00" * 50), "truncated, or not a PLY"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"vertex 36", b"vertex 99999999999")), "truncated"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"vertex 36", b"vertex x")),
+            "truncated, or not a PLY",
+        ),
+        (lambda path: edit_ply(path, lambda vertex, face: (vertex[:0], face[:0])), "no vertices"),
+        (set_vertex("x", np.nan), "1 vertices have NaN or infinite"),
+        (set_vertex("z", np.inf), "1 vertices have NaN or infinite"),
+        (drop_property("y"), "no vertex property 'y'"),
+        (drop_property("blue"), "no vertex property 'blue'"),
+        (retype("red", "f4"), "vertex property 'red' has the wrong type"),
+        (retype("red", "u2"), "colours are uint16, not uchar"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"vertex_indices", b"vertex_indicez")),
+            "face property",
+        ),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"element vertex", b"element vertix")),
+            "vertex property 'x'",
+        ),
+        (set_face([0, 1, 36]), "vertices 0 to 36 of 36"),
+        (set_face([0, 1, -1]), "vertices -1 to 35 of 36"),
+        (set_face([0, 1, 2, 3]), "triangles"),
+    ],
+)
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "ascii"])
+def test_bad_mesh(write_raw_scan, spoil, message, text):
+    folder = write_raw_scan(text=text)
+    mesh = scan_files(folder)["mesh"]
+    spoil(mesh)
+    with pytest.raises(ScanError, match=message) as caught:
+        read_scan(folder)
+    assert str(mesh) in str(caught.value)
+
+
+def test_float64_beyond_float32(write_raw_scan):
+    folder = write_raw_scan()
+    mesh = scan_files(folder)["mesh"]
+    retype("x", "f8")(mesh)
+    assert read_scan(folder).xyz.dtype == np.float32
+    set_vertex("x", 1e300)(mesh)
+    with pytest.raises(ScanError, match="NaN or infinite"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncate(50), "truncated, or not a PLY"),
+        (drop_property("label"), "no vertex property 'label'"),
+        (retype("label", "f4"), "vertex property 'label' has the wrong type"),
+        (set_vertex("label", 41), "labels 41 are not nyu40 ids .0 to 40"),
+        (set_vertex("label", -1), "labels -1 are not nyu40 ids"),
+        (set_vertex("label", 50), "labels 50 are not nyu40 ids"),  # stray in two scans, wrong in every other
+        (
+            lambda path: edit_ply(path, lambda vertex, face: (vertex[:35], face[:0])),
+            "35 labels for the mesh's 36 vertices",
+        ),
+    ],
+)
+def test_bad_labels(write_raw_scan, spoil, message):
+    folder = write_raw_scan(label_type="i2")
+    labels = scan_files(folder)["labels"]
+    spoil(labels)
+    with pytest.raises(ScanError, match=message) as caught:
+        read_scan(folder)
+    assert str(labels) in str(caught.value)
+
+
+def put(key, value):
+    return lambda path: edit_json(path, lambda content: content.__setitem__(key, value))
+
+
+def put_in_group(key, value):
+    return lambda path: edit_json(path, lambda content: content["segGroups"][1].__setitem__(key, value))
+
+
+BAD_JSON = [
+    (lambda path: path.write_text("{"), "not readable as JSON"),
+    (lambda path: path.write_text(""), "not readable as JSON"),
+    (lambda path: path.write_bytes(b'{"a": "\xff"}'), "not readable as JSON"),
+    (lambda path: path.write_text('{"a":' + "[" * 100_000), "not readable as JSON"),
+    (lambda path: path.write_text("[1, 2]"), "holds a JSON list, not an object"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        *BAD_JSON,
+        (lambda path: path.unlink(), "missing, and labels from the label table need it"),
+        (lambda path: path.write_text("{}"), "'segIndices' is not a list of integers"),
+        (put("segIndices", {"0": 1}), "'segIndices' is not a list of integers"),
+        (put("segIndices", [0.5] * 36), "'segIndices' is not a list of integers"),
+        (put("segIndices", ["0"] * 36), "'segIndices' is not a list of integers"),
+        (put("segIndices", [True] * 36), "'segIndices' is not a list of integers"),
+        (put("segIndices", [[0], [0, 1]]), "'segIndices' is not a list of integers"),
+        (put("segIndices", [10**30] * 36), "'segIndices' is not a list of integers"),
+        (put("segIndices", [0] * 35), "35 segment indices for the mesh's 36 vertices"),
+        (put("segIndices", []), "0 segment indices for the mesh's 36 vertices"),
+        (put("segIndices", [0] * 35 + [-2]), "negative segment index -2"),
+    ],
+)
+def test_bad_segments(write_raw_scan, spoil, message):
+    folder = write_raw_scan()
+    spoil(scan_files(folder)["segments"])
+    with pytest.raises(ScanError, match=message) as caught:
+        read_scan(folder, {"wall": 1})
+    assert str(scan_files(folder)["segments"]) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        *BAD_JSON,
+        (lambda path: path.write_text("{}"), "'segGroups' is not a list"),
+        (put("segGroups", {}), "'segGroups' is not a list"),
+        (put("segGroups", [3]), r"segGroups\[0\] has no 'label'"),
+        (put_in_group("label", None), r"segGroups\[1\] has no 'label'"),
+        (put_in_group("label", 4), r"segGroups\[1\] has no 'label'"),
+        (put_in_group("segments", None), r"segGroups\[1\].segments' is not a list of integers"),
+        (put_in_group("segments", [10, 1.5]), r"segGroups\[1\].segments' is not a list of integers"),
+        (put_in_group("segments", [10, 11]), r"segGroups\[1\] lists segment 11, which no vertex has"),
+        (put_in_group("segments", [40]), "lists segment 40, which no vertex has"),
+        (put_in_group("segments", [-10]), "lists segment -10, which no vertex has"),
+    ],
+)
+def test_bad_aggregation(write_raw_scan, spoil, message):
+    folder = write_raw_scan()
+    spoil(scan_files(folder)["aggregation"])
+    with pytest.raises(ScanError, match=message) as caught:
+        read_scan(folder, {"wall": 1})
+    assert str(scan_files(folder)["aggregation"]) in str(caught.value)
+
+
+def test_labels_from_the_other_source_are_not_taken_silently(write_raw_scan):
+    folder = write_raw_scan()
+    scan_files(folder)["labels"].rename(folder / "away")
+    with pytest.raises(ScanError, match="labels.ply: missing, though the scan is annotated.*--labels"):
+        read_scan(folder)
+    (folder / "away").rename(scan_files(folder)["labels"])
+    scan_files(folder)["aggregation"].unlink()
+    with pytest.raises(ScanError, match="aggregation.json: missing, and with a label table.*drop --labels"):
+        read_scan(folder, {"wall": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "not 16 numbers"),
+        ("1 0 0", "not 16 numbers"),
+        ("1 " * 17, "not 16"),
+        ("x " * 16, "not 16"),
+        ("nan " * 16, "NaN"),
+    ],
+)
+def test_bad_axis_alignment(write_raw_scan, value, message):
+    folder = write_raw_scan()
+    scan_files(folder)["info"].write_text(f"axisAlignment = {value}\n")
+    with pytest.raises(ScanError, match=f"scene0000_00.txt: axisAlignment .*{message}"):
+        read_scan(folder)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(ScanError, match="scene0000_00: no such folder"):
+        read_scan(tmp_path / "scene0000_00")
+
+
+# The label table
+
+
+def test_label_table(label_table_file):
+    assert read_label_table(label_table_file) == {"wall": 1, "floor": 2, "office chair": 5, "pillow": 18}
+
+
+def test_label_table_details(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("\ufeffnyu40id \t raw_category\n1\twall\n\n\tno id\n3\t cabinet\n4\tcabinet\n", encoding="utf-8")
+    assert read_label_table(path) == {"wall": 1, "no id": 0, "cabinet": 4}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no column 'raw_category'"),
+        (
+            "category\tcount\tnyuId\tnyu40id\nwall\t1\t21\t1\n",
+            "no column 'raw_category' .it has: category, count.*v1 table",
+        ),
+        ("raw_category\tid\nwall\t1\n", "no column 'nyu40id'"),
+        ("raw_category,nyu40id\nwall,1\n", "no column 'raw_category'"),
+        ("raw_category\tnyu40id\nwall\tone\n", "row 2 has no integer nyu40id"),
+        ("raw_category\tnyu40id\nfloor\t2\nwall\n", "row 3 has no integer nyu40id"),
+        ("raw_category\tnyu40id\nwall\t41\n", "row 2 has nyu40id 41, not 0 to 40"),
+        ("raw_category\tnyu40id\nwall\t-1\n", "row 2 has nyu40id -1"),
+        ("raw_category\tnyu40id\nw\xffll\t1\n", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_bad_label_table(tmp_path, content, message):
+    path = tmp_path / "table.tsv"
+    if content is not None:
+        path.write_text(content, encoding="latin-1")
+    with pytest.raises(ScanError, match=message) as caught:
+        read_label_table(path)
+    assert str(path) in str(caught.value)
