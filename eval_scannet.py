@@ -214,13 +214,15 @@ def markdown(report: dict, path: Path) -> str:
 
 
 def class_table(report: dict) -> str:
-    rows = [f"{'class':16}{'voxel acc.':>12}{'IoU':>8}"]
+    """Accuracy by class in percent, and IoU where scannet-benchmark was run; "-" for an absent class."""
+    columns = {"voxel acc.": (report["class_voxel_accuracies"], report["class_voxel_accuracy"])}
+    if report["mean_iou"] is not None:
+        columns["IoU"] = (report["iou"], report["mean_iou"])
+    lines = [f"{'class':16}" + "".join(f"{title:>12}" for title in columns)]
     for name in CLASS_NAMES[1:]:
-        rows.append(
-            f"{name:16}{_percent(report['class_voxel_accuracies'][name]):>12}{_percent(report['iou'][name]):>8}"
-        )
-    rows.append(f"{'mean':16}{_percent(report['class_voxel_accuracy']):>12}{_percent(report['mean_iou']):>8}")
-    return "\n".join(rows)
+        lines.append(f"{name:16}" + "".join(f"{_percent(by_class[name]):>12}" for by_class, _ in columns.values()))
+    lines.append(f"{'mean':16}" + "".join(f"{_percent(mean):>12}" for _, mean in columns.values()))
+    return "\n".join(lines)
 
 
 def _percent(value: float | None) -> str:

@@ -6,13 +6,13 @@ bytes, and every block carries a checksum, so that a damaged file is an error ra
 
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from data.atomic_write import replacing
 from data.scannet import NUM_NYU40, SPLITS
 
 FORMAT_VERSION = 1
@@ -61,7 +61,7 @@ def write_scene(path, scene: Scene) -> None:
             _check_values(field, array, len(scene.xyz))
     except ValueError as error:
         raise SceneError(f"{path}: not written, {error}") from error
-    with _replacing(path) as temporary, _create(temporary) as file:
+    with replacing(path) as temporary, _create(temporary) as file:
         file.attrs.update(format_version=FORMAT_VERSION, vertices=len(scene.xyz))
         for key in ("name", "source"):  # of fixed length: HDF5 keeps other strings in a heap that has no checksum
             file.attrs[key] = np.bytes_(getattr(scene, key).encode())
@@ -106,7 +106,7 @@ def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
 
 def write_manifest(data_dir, manifest: dict) -> None:
     """Write `manifest` to `data_dir`/manifest.json, whole or not at all."""
-    with _replacing(Path(data_dir) / MANIFEST) as temporary:
+    with replacing(Path(data_dir) / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -183,17 +183,3 @@ def _create(path):
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
     access.set_file_locking(False, True)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
-
-
-@contextmanager
-def _replacing(path):
-    """A temporary name beside `path` to write to; the file is renamed to `path` in the end, or removed on an error."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,19 +1,19 @@
 """Checkpoints: weights, the configuration that rebuilds the network, and the state that continues a training run.
 
-A checkpoint holds only tensors, numbers, strings, lists and dicts, so it is read with weights_only. It is written to a
-temporary name and renamed: a file under its final name is always whole.
+A checkpoint holds only tensors, numbers, strings, lists and dicts, so it is read with weights_only; it is written
+whole or not at all.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from data.atomic_write import replacing
 from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
@@ -31,13 +31,8 @@ def save(path: str | Path, model: PointNet2, **training_state) -> None:
         "model": model.state_dict(),
         **training_state,
     }
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(Path(path)) as temporary:
+        torch.save(content, temporary)
 
 
 def read(path: str | Path) -> dict:

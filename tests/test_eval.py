@@ -46,7 +46,7 @@ def test_the_report_is_complete(report, weights):
     rows = list(csv.DictReader((report / "per_scene.csv").open()))
     assert [row["scene"] for row in rows] == ["room3_00", "room4_00"]
     table = (report / "results.md").read_text()
-    assert "| voxel_accuracy |" in table and "bed                        -       -" in table
+    assert "| voxel_accuracy |" in table and "bed                        -           -" in table
 
 
 def test_evaluating_again_gives_equal_bytes(report, weights, tmp_path):

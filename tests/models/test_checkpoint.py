@@ -32,14 +32,15 @@ def test_the_digest_identifies_the_weights(model):
 def test_a_failed_write_keeps_the_earlier_checkpoint(model, tmp_path, monkeypatch):
     checkpoint.save(tmp_path / "a.pt", model, epoch=1)
 
-    def no_space(content, file):
-        file.write(b"half")
+    def no_space(content, path):
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", no_space)
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save(tmp_path / "a.pt", model, epoch=2)
     assert checkpoint.read(tmp_path / "a.pt")["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_bad_files_are_refused_by_name(model, tmp_path):
