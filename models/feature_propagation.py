@@ -29,7 +29,7 @@ class FeaturePropagation(nn.Module):
         (B, N, skip_channels) or None, the coarse points' features (B, M, coarse_channels) -> (B, N, mlp[-1])."""
         index, weight = inverse_distance_weights(xyz, coarse_xyz)  # (B, N, 3) each
         w_coarse, w_skip = self.mlp.linears[0].weight.tensor_split([self.coarse_channels], 1)  # (C', C) each
-        rows = ops.three_interpolate(F.linear(coarse, w_coarse), index, weight.to(coarse.dtype))  # (B, N, C')
+        rows = ops.three_interpolate(F.linear(coarse, w_coarse), index, weight)  # (B, N, C')
         if skip is not None:
             rows = rows + F.linear(skip, w_skip)  # (B, N, C')
         return self.mlp.after_first_linear(rows)  # (B, N, mlp[-1])

@@ -16,8 +16,8 @@ EPS = 1e-3  # of batch norm, in the original PointNet++ code (TensorFlow's defau
 class SharedMLP(nn.Module):
     """Linear without bias, batch norm and ReLU, for each pair of neighbouring numbers in `channels`.
 
-    Set abstraction and feature propagation take the first linear layer apart from the rest, because it commutes with
-    gathering and with interpolation: y = self.after_first_linear(gather(self.linears[0](x))).
+    Set abstraction and feature propagation apply the first linear layer on their own, because it commutes with
+    gathering and with interpolation, and continue with `after_first_linear`.
     """
 
     def __init__(self, channels: tuple[int, ...]):
@@ -66,9 +66,10 @@ class _BatchNormReLU(torch.autograd.Function):
     def forward(ctx, x, scale, shift, eps):
         mean = x.mean(0)
         centred = x - mean
-        variance = centred.square().mean(0)  # biased
+        y = centred.square()
+        variance = y.mean(0)  # biased
         inverse_std = (variance + eps).rsqrt()
-        y = torch.addcmul(shift, centred, scale * inverse_std).relu_()
+        torch.addcmul(shift, centred, scale * inverse_std, out=y).relu_()  # into y: fresh memory costs most of the time
         ctx.save_for_backward(centred, y, scale, inverse_std)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
@@ -77,13 +78,13 @@ class _BatchNormReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, _grad_mean, _grad_variance):
         centred, y, scale, inverse_std = ctx.saved_tensors
-        grad = torch.where(y > 0, grad, 0)  # through the ReLU
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)  # through the ReLU
+        grad_x = grad * centred
+        grad_scale = grad_x.sum(0) * inverse_std
         grad_shift = grad.sum(0)
-        grad_scale = (grad * centred).sum(0) * inverse_std
         # s (g - mean(g) - x^ mean(g x^)), with x^ = centred * inverse_std and s = scale * inverse_std
-        s = scale * inverse_std
-        grad_x = torch.addcmul(-s * grad_shift / len(y), centred, -s * inverse_std * grad_scale / len(y))
-        return grad_x.addcmul_(grad, s), grad_scale, grad_shift, None
+        torch.addcmul(-grad_shift / len(y), centred, inverse_std * grad_scale / -len(y), out=grad_x).add_(grad)
+        return grad_x.mul_(scale * inverse_std), grad_scale, grad_shift, None
 
 
 def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:

@@ -1,0 +1,129 @@
+"""The textbook forms of the networks: the definition that the production modules must equal, and what MACs count.
+
+Each function takes a production module for its parameters and its mode (training or evaluation; in training mode it
+updates the running statistics, too) and computes the same thing as the papers write it: channels first, 1x1
+convolutions after gathering and after interpolation, furthest point sampling at every level, plain torch throughout.
+Batch norm only ever sees (B, C, N): torch's 4-D batch norm returns wrong gradients on the CPU for transposed gradients.
+
+Shapes: B clouds, N points, M centres, S neighbours, C channels, c bottleneck channels, d latent nodes, K kernels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.feature_propagation import MIN_SQUARED_DISTANCE, FeaturePropagation
+from models.latentgnn import LatentGNN
+from models.non_local import NonLocal
+from models.pointnet2 import CENTRES, PointNet2
+from models.set_abstraction import SetAbstraction
+from models.shared_mlp import SharedMLP
+from ops import reference as ops
+
+
+def latentgnn_forward(layer: LatentGNN, x: Tensor, dense: bool = False) -> Tensor:
+    """(B, N, C) -> (B, N, C), kernel after kernel; `dense` forms each N x N affinity, as Eq. 12 and 13 are written."""
+    columns = x.transpose(1, 2).contiguous()  # (B, C, N)
+    x_v2l = F.normalize(layer.reduce_v2l(columns), dim=1)  # (B, c, N)
+    psi_v2l = F.relu(layer.psi_v2l(x_v2l)).chunk(layer.kernels, 1)  # K of (B, d, N)
+    if layer.symmetric:
+        psi_l2v = psi_v2l  # K of (B, d, N)
+    else:
+        x_l2v = F.normalize(layer.reduce_l2v(columns), dim=1)  # (B, c, N)
+        psi_l2v = F.relu(layer.psi_l2v(x_l2v)).chunk(layer.kernels, 1)  # K of (B, d, N)
+    outputs = []
+    for k in range(layer.kernels):
+        v2l = F.normalize(psi_v2l[k], dim=1 if layer.symmetric else 2)  # (B, d, N)
+        l2v = F.normalize(psi_l2v[k], dim=1 if layer.l2v_norm == "nodes" else 2)  # (B, d, N)
+        latent = x_v2l @ v2l.transpose(1, 2)  # (B, c, d), Z transposed
+        if layer.weight_side == "latent":
+            latent = F.conv1d(latent, layer.weight[k].T.unsqueeze(2))  # (B, c, d), X W
+        unit = F.normalize(latent, dim=1)  # (B, c, d)
+        f = F.softmax(unit.transpose(1, 2) @ unit, dim=2)  # (B, d, d)
+        if dense:
+            affinity = l2v.transpose(1, 2) @ f @ v2l  # (B, N, N), Eq. 13
+            y = x_v2l @ affinity.transpose(1, 2)  # (B, c, N)
+        else:
+            y = latent @ f.transpose(1, 2) @ l2v  # (B, c, N)
+        if layer.weight_side == "visible" or (dense and layer.weight_side == "latent"):
+            y = F.conv1d(y, layer.weight[k].T.unsqueeze(2))  # (B, c, N), A X W
+        outputs.append(y)
+    y = torch.cat(outputs, 1)  # (B, K c, N)
+    if layer.weight_side is not None:
+        y = F.relu(layer.weight_norm(y))  # (B, K c, N)
+    y = layer.mixture(y).transpose(1, 2)  # (B, N, C), Eq. 14
+    return y if layer.scale is None else x + layer.scale * y  # Eq. 15
+
+
+def non_local_forward(block: NonLocal, x: Tensor) -> Tensor:
+    """(B, N, C) -> (B, N, C), with the N x N affinity."""
+    columns = x.transpose(1, 2).contiguous()  # (B, C, N)
+    theta, phi, g = block.theta(columns), block.phi(columns), block.g(columns)  # (B, C / 2, N)
+    similarity = theta.transpose(1, 2) @ phi  # (B, N, N)
+    if block.affinity == "dot":
+        affinity = similarity / x.shape[1]
+    elif block.affinity == "laplacian":
+        affinity = similarity / similarity.abs().sum(2, keepdim=True)
+    else:
+        affinity = similarity.softmax(2)
+    y = g @ affinity.transpose(1, 2)  # (B, C / 2, N)
+    return x + block.norm(block.weight(y)).transpose(1, 2)
+
+
+def pointnet2_forward(model: PointNet2, points: Tensor) -> Tensor:
+    """x, y, z and extra features (B, N, 3 + extra) -> logits (B, N, num_classes), as model(points)."""
+    xyz = [points[..., :3]]  # of each level, (B, N, 3)
+    features = [points[..., 3:].transpose(1, 2)]  # of each level, (B, C, N)
+    for level, m in enumerate(CENTRES):
+        set_abstraction, context = model.get_submodule(f"sa{level + 1}"), model.get_submodule(f"context{level + 1}")
+        index = ops.furthest_point_sample(xyz[level].float(), m)  # (B, M)
+        xyz.append(_gather(xyz[level], index))  # (B, M, 3)
+        f = set_abstraction_forward(set_abstraction, xyz[level], features[level], xyz[level + 1])  # (B, C, M)
+        if isinstance(context, LatentGNN):
+            f = latentgnn_forward(context, f.transpose(1, 2)).transpose(1, 2)
+        elif isinstance(context, NonLocal):
+            f = non_local_forward(context, f.transpose(1, 2)).transpose(1, 2)
+        features.append(f)
+    f = features[4]  # (B, C, 16)
+    for level in (3, 2, 1, 0):
+        layer = model.get_submodule(f"fp{level + 1}")
+        f = feature_propagation_forward(layer, xyz[level], xyz[level + 1], features[level], f)  # (B, C, N)
+    f = shared_mlp_forward(model.head, f)  # (B, 128, N)
+    f = F.conv1d(model.dropout(f), model.classifier.weight.unsqueeze(2), model.classifier.bias)
+    return f.transpose(1, 2)  # (B, N, num_classes)
+
+
+def set_abstraction_forward(layer: SetAbstraction, xyz: Tensor, features: Tensor, centres: Tensor) -> Tensor:
+    """Points (B, N, 3), features (B, C, N), centres (B, M, 3) -> features of the centres (B, C', M)."""
+    pooled = []
+    for scale, mlp in zip(layer.scales, layer.mlps, strict=True):
+        index = ops.ball_query(scale.radius, scale.neighbours, xyz.float(), centres.float())  # (B, M, S)
+        relative = _gather(xyz, index) - centres.unsqueeze(2)  # (B, M, S, 3)
+        grouped = torch.cat([relative, _gather(features.transpose(1, 2), index)], 3)  # (B, M, S, 3 + C)
+        grouped = shared_mlp_forward(mlp, grouped.flatten(1, 2).transpose(1, 2).contiguous())  # (B, C', M S)
+        pooled.append(grouped.unflatten(2, index.shape[1:]).amax(3))  # (B, C', M)
+    return torch.cat(pooled, 1)
+
+
+def feature_propagation_forward(
+    layer: FeaturePropagation, xyz: Tensor, coarse_xyz: Tensor, skip: Tensor, coarse: Tensor
+) -> Tensor:
+    """Fine and coarse points (B, N, 3), (B, M, 3), their features (B, C, N), (B, C, M) -> (B, C', N)."""
+    squared_distance, index = ops.three_nn(xyz.float(), coarse_xyz.float())  # (B, N, 3)
+    weight = 1 / squared_distance.clamp(min=MIN_SQUARED_DISTANCE)  # (B, N, 3)
+    weight = weight / weight.sum(2, keepdim=True)  # (B, N, 3)
+    interpolated = (_gather(coarse.transpose(1, 2), index) * weight.unsqueeze(3)).sum(2)  # (B, N, C)
+    return shared_mlp_forward(layer.mlp, torch.cat([interpolated.transpose(1, 2), skip], 1))
+
+
+def shared_mlp_forward(mlp: SharedMLP, x: Tensor) -> Tensor:
+    """(B, C, N) -> (B, C', N)."""
+    for linear, norm in zip(mlp.linears, mlp.norms, strict=True):
+        x = F.relu(norm(F.conv1d(x, linear.weight.unsqueeze(2))))
+    return x
+
+
+def _gather(rows: Tensor, index: Tensor) -> Tensor:
+    """rows (B, N, C), index (B, ...) -> (B, ..., C)."""
+    batch = torch.arange(len(rows), device=rows.device).view(-1, *[1] * (index.dim() - 1))
+    return rows[batch, index]

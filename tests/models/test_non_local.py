@@ -1,0 +1,89 @@
+import copy
+
+import pytest
+import torch
+
+from models.non_local import AFFINITIES, NonLocal
+from models.reference import non_local_forward
+
+
+def make(channels=8, affinity="dot"):
+    torch.manual_seed(0)
+    block = NonLocal(channels, affinity).double()
+    with torch.no_grad():
+        block.norm.weight.uniform_(0.5, 1.5)
+        block.norm.bias.uniform_(-0.5, 0.5)
+        block.norm.running_var.uniform_(0.5, 1.5)
+    return block
+
+
+def cloud(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def results(block, forward, x, upstream):
+    block, x = copy.deepcopy(block), x.clone().requires_grad_()
+    y = forward(block, x)
+    return [y.detach(), *torch.autograd.grad(y, [x, *block.parameters()], upstream), *block.buffers()]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_equals_the_dense_form(affinity, training):
+    block, x = make(affinity=affinity).train(training), cloud(2, 40, 8)
+    for upstream in (cloud(2, 40, 8, seed=2), cloud(2, 8, 40, seed=2).transpose(1, 2)):
+        fast = results(block, lambda block, x: block(x), x, upstream)
+        textbook = results(block, non_local_forward, x, upstream)
+        torch.testing.assert_close(fast, textbook, rtol=1e-9, atol=1e-11)
+
+
+def test_dense_form_equals_a_loop_over_points():
+    """The definition point by point, for the affinity of the paper's baseline, without its batch norm."""
+    block, x = make(), cloud(1, 6, 8)
+    block.norm = torch.nn.Identity()
+    theta, phi, g, w = (m.weight.squeeze(2) for m in (block.theta, block.phi, block.g, block.weight))
+    for i in range(6):
+        y = sum(torch.dot(theta @ x[0, i], phi @ x[0, j]) / 6 * (g @ x[0, j]) for j in range(6))
+        torch.testing.assert_close(non_local_forward(block, x)[0, i], x[0, i] + w @ y, rtol=1e-10, atol=1e-12)
+
+
+def test_parameters_of_the_four_blocks():
+    blocks = [NonLocal(channels) for channels in (64, 128, 256, 512)]
+    convolutions = [p for block in blocks for name, p in block.named_parameters() if "norm" not in name]
+    assert sum(p.numel() for p in convolutions) == 696_320
+    assert sum(p.numel() for block in blocks for p in block.parameters()) == 698_240
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_fresh_block_is_the_identity(affinity):
+    x = cloud(2, 30, 8).float()
+    assert torch.equal(NonLocal(8, affinity)(x), x)
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_permuting_points_permutes_the_output(affinity):
+    block, x = make(affinity=affinity), cloud(2, 30, 8)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(block(x[:, order]), block(x)[:, order], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_zero_features_stay_finite(affinity):
+    block, x = make(affinity=affinity), torch.zeros(2, 30, 8, dtype=torch.float64, requires_grad=True)
+    y = block(x)
+    y.sum().backward()
+    assert torch.isfinite(y).all() and torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "affinity", "message"), [(7, "dot", "even"), (0, "dot", "even"), (8, "gauss", "one of")]
+)
+def test_bad_options_raise(channels, affinity, message):
+    with pytest.raises(ValueError, match=message):
+        NonLocal(channels, affinity)
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (2, 8, 30), (2, 8, 3, 3)])
+def test_bad_shapes_raise(shape):
+    with pytest.raises(ValueError, match="NonLocal takes"):
+        make()(cloud(*shape))

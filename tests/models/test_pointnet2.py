@@ -1,0 +1,255 @@
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from models import pointnet2, reference
+from models.pointnet2 import PointNet2, PointNet2Config, build
+from models.shared_mlp import set_batch_norm_momentum
+
+VARIANTS = [
+    {},
+    {"grouping": "msg", "extra_channels": 3},
+    {"context": "non_local"},
+    {"context": "latentgnn"},
+    {"context": "latentgnn", "kernels": 3, "weight": "latent", "extra_channels": 1},
+]
+
+
+@pytest.fixture
+def few_centres(monkeypatch):
+    """The same network on fewer points, for speed."""
+    for module in (pointnet2, reference):
+        monkeypatch.setattr(module, "CENTRES", (64, 32, 16, 8))
+
+
+def make(seed=0, **options):
+    """A network without dropout whose context layers are not at the identity."""
+    model = build(PointNet2Config(**options), seed)
+    model.dropout.p = 0.0
+    for name, parameter in model.named_parameters():
+        if name.endswith(".scale") or (parameter == 0).all() and name.endswith("norm.weight"):
+            nn.init.constant_(parameter, 0.5)
+    return model
+
+
+def room(clouds, points, extra=0, seed=0):
+    """Points on the sides of a 1.5 x 1.5 x 2.5 m box, a tenth of them copies of point 0, with random features."""
+    generator = torch.Generator().manual_seed(seed)
+    xyz = torch.rand(clouds, points, 3, generator=generator)
+    side = torch.randint(3, (clouds, points, 1), generator=generator)
+    xyz = xyz.scatter(2, side, 0.0) * torch.tensor([1.5, 1.5, 2.5]) - torch.tensor([2.0, 0.5, 0.0])
+    copies = torch.rand(clouds, points, 1, generator=generator) < 0.1
+    return torch.cat([torch.where(copies, xyz[:, :1], xyz), torch.randn(clouds, points, extra, generator=generator)], 2)
+
+
+def results(model, forward, points, upstream):
+    """Logits, gradients of all parameters and running statistics of a copy of the model."""
+    model = copy.deepcopy(model)
+    logits = forward(model, points)
+    gradients = torch.autograd.grad(logits, list(model.parameters()), upstream)
+    return {
+        "logits": logits.detach(),
+        "gradients": torch.cat([gradient.flatten() for gradient in gradients]),
+        "buffers": torch.cat([buffer.flatten().double() for buffer in model.buffers()]),
+    }
+
+
+def relative_error(got, expected):
+    return ((got.double() - expected).norm() / expected.norm()).item()
+
+
+def compare(model, points):
+    """Errors of the production form and of the textbook form, in float32, against the textbook form in float64."""
+    upstream = torch.randn(*points.shape[:2], model.config.num_classes, generator=torch.Generator().manual_seed(1))
+    double = copy.deepcopy(model).double()
+    exact = results(double, reference.pointnet2_forward, points.double(), upstream.double())
+    runs = [results(model, form, points, upstream) for form in (PointNet2.__call__, reference.pointnet2_forward)]
+    return [{key: relative_error(run[key], exact[key]) for key in exact} for run in runs]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_equals_the_textbook_network(few_centres, options, training):
+    model = make(**options).double().train(training)
+    points = room(2, 150, model.config.extra_channels).double()
+    upstream = torch.randn(2, 21, 150, generator=torch.Generator().manual_seed(1), dtype=torch.float64).mT
+    expected = results(model, reference.pointnet2_forward, points, upstream)
+    for key, got in results(model, PointNet2.__call__, points, upstream).items():
+        assert relative_error(got, expected[key]) < 1e-9, key
+
+
+def test_full_size_float32_is_as_accurate_as_the_textbook_network():
+    model = make(context="latentgnn").eval()
+    production, textbook = compare(model, room(1, 1500))
+    assert production["logits"] < max(1e-5, 3 * textbook["logits"])
+    # a ReLU or a maximum that falls the other way changes a gradient as a whole, in either form
+    assert production["gradients"] < max(1e-4, 3 * textbook["gradients"])
+
+
+def test_float32_training_step_is_close(few_centres):
+    production, textbook = compare(make(context="latentgnn"), room(4, 200))
+    assert production["logits"] < max(1e-4, 3 * textbook["logits"])
+    assert production["buffers"] < max(1e-5, 3 * textbook["buffers"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 965_173),
+        ({"context": "non_local"}, 965_173 + 698_240),
+        ({"context": "latentgnn"}, 965_173 + 297_084),
+        ({"context": "latentgnn", "kernels": 3}, 965_173 + 537_324),
+        ({"extra_channels": 3}, 965_173 + 3 * 32 + 3 * 128),
+    ],
+)
+def test_parameters(options, expected):
+    assert sum(p.numel() for p in build(PointNet2Config(**options), 0).parameters()) == expected
+
+
+@pytest.mark.parametrize("context", pointnet2.CONTEXTS)
+def test_fresh_context_layers_change_nothing(few_centres, context):
+    plain, points = build(PointNet2Config(), 0).eval(), room(2, 150)
+    model = build(PointNet2Config(context=context), 1)
+    missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("context") for name in missing)
+    assert torch.equal(model.eval()(points), plain(points))
+
+
+def test_levels_of_the_original_network():
+    assert pointnet2.CENTRES == (1024, 256, 64, 16)
+    for level, radius in enumerate((0.1, 0.2, 0.4, 0.8)):
+        (scale,) = pointnet2.SSG[level]
+        assert (scale.radius, scale.neighbours) == (radius, 32)
+        assert [(s.radius, s.neighbours) for s in pointnet2.MSG[level]] == [(radius / 2, 16), (radius, 32)]
+
+
+def test_msg_levels(few_centres):
+    model = make(grouping="msg")
+    assert [sa.out_channels for sa in (model.sa1, model.sa2, model.sa3, model.sa4)] == [96, 256, 512, 1024]
+    assert model(room(2, 100)).shape == (2, 100, 21)
+
+
+def test_normalisation_of_each_part():
+    model = make(context="latentgnn")
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)}
+    for name, module in norms.items():
+        assert module.eps == (1e-5 if name.startswith("context") else 1e-3), name
+    set_batch_norm_momentum(model, 0.5)
+    assert {module.momentum for module in norms.values()} == {0.5}
+    assert not model.classifier.bias.any()
+
+
+@pytest.mark.parametrize("points", [1, 2, 5, 200])
+def test_fewer_points_than_centres(points):
+    """As if the points were drawn with replacement: centres that repeat change nothing but the latent graph."""
+    model, cloud = make().eval(), room(1, points)
+    with torch.no_grad():
+        logits = model(cloud)
+        assert torch.isfinite(logits).all()
+        torch.testing.assert_close(model(torch.cat([cloud, cloud], 1))[:, :points], logits, rtol=1e-3, atol=1e-3)
+        assert torch.isfinite(make(context="latentgnn").eval()(cloud)).all()
+
+
+def test_order_of_points_does_not_matter():
+    """To a set abstraction whose balls hold fewer points than it takes."""
+    wide = (pointnet2.Scale(0.1, 200, (8,)), pointnet2.Scale(0.5, 200, (8,)))
+    torch.manual_seed(0)
+    layer = pointnet2.SetAbstraction(0, wide).eval()
+    xyz = room(1, 200)
+    order = torch.randperm(200)
+    torch.testing.assert_close(layer(xyz[:, order], None, xyz[:, :9]), layer(xyz, None, xyz[:, :9]))
+
+
+def test_clouds_are_independent_in_evaluation(few_centres):
+    model, points = make(context="latentgnn", kernels=2).eval(), room(3, 100)
+    torch.testing.assert_close(model(points)[1:2], model(points[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_acts_in_training_only(few_centres):
+    model, points = build(PointNet2Config(), 0), room(2, 100)
+    assert model.dropout.p == 0.5
+    assert not torch.equal(copy.deepcopy(model)(points), copy.deepcopy(model)(points))
+    model.eval()
+    assert torch.equal(model(points), model(points))
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.03), (torch.float16, 0.01)])
+def test_autocast_trains(few_centres, dtype, bound):
+    model, points = make(context="latentgnn"), room(2, 150)
+    with torch.autocast("cpu", dtype=dtype):
+        loss = model(points).float().square().mean()
+    loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    model.eval()  # in training mode fresh batch norms magnify rounding a thousand times
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+        logits = model(points)
+    assert relative_error(logits, model(points).double()) < bound
+
+
+def test_compiles_without_graph_breaks(few_centres):
+    model, points = make(context="latentgnn"), room(2, 100)
+    compiled = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(points), model(points))
+
+
+def test_rebuilt_from_its_configuration(few_centres):
+    config = PointNet2Config(context="latentgnn", kernels=2, latent_nodes=(8, 4, 2, 1), extra_channels=2, weight=None)
+    rebuilt = PointNet2Config(**json.loads(json.dumps(dataclasses.asdict(config))))
+    assert rebuilt == config and hash(rebuilt) == hash(config)
+    model, other, points = build(config, 0).eval(), build(rebuilt, 1).eval(), room(1, 100, 2)
+    assert not torch.equal(other(points), model(points))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(points), model(points))
+
+
+def test_seed_decides_the_weights_alone():
+    config = PointNet2Config(context="latentgnn")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = build(config, 0).state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    second, other = build(config, 0).state_dict(), build(config, 1).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["sa1.mlps.0.linears.0.weight"], other["sa1.mlps.0.linears.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"context": "attention"}, r"context must be one of \('none', 'non_local', 'latentgnn'\), got 'attention'"),
+        ({"grouping": "grid"}, "grouping must be one of"),
+        ({"affinity": "gauss"}, "affinity must be one of"),
+        ({"l2v_norm": "channels"}, "l2v_norm must be one of"),
+        ({"weight": "both"}, "weight must be one of"),
+        ({"kernels": 0}, "kernels must be a whole number, at least 1"),
+        ({"kernels": 1.5}, "kernels must be a whole number"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"extra_channels": -1}, "extra_channels"),
+        ({"latent_nodes": (80, 40, 20)}, "latent_nodes must be 4 positive"),
+        ({"latent_nodes": (80, 40, 20, 0)}, "latent_nodes must be 4 positive"),
+    ],
+)
+def test_bad_configurations_raise(options, message):
+    with pytest.raises(ValueError, match=message):
+        PointNet2Config(**options)
+
+
+def test_stride_that_does_not_divide_the_channels_raises():
+    with pytest.raises(ValueError, match="multiple of stride"):
+        build(PointNet2Config(context="latentgnn", stride=3), 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 50), (2, 50, 6), (2, 0, 3), (2, 3, 50)])
+def test_bad_shapes_raise(shape):
+    with pytest.raises(ValueError, match="PointNet2 takes points"):
+        make()(torch.zeros(shape))
+
+
+def test_a_single_point_in_training_raises():
+    with pytest.raises(ValueError, match="more than 1 row"):
+        make().train()(torch.zeros(1, 1, 3))

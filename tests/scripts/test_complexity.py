@@ -1,0 +1,49 @@
+import json
+import sys
+
+import pytest
+
+from models.pointnet2 import PointNet2Config
+from scripts import complexity
+
+PLAIN = complexity.count(PointNet2Config())
+PLAIN_1024 = complexity.count(PointNet2Config(), points=1024)  # context layers do not see more than 1024 points
+
+
+def added(**options):
+    counted = complexity.count(PointNet2Config(**options), points=1024)
+    return {key: counted[key] - PLAIN_1024[key] for key in counted}
+
+
+def test_pointnet2():
+    assert PLAIN == {"parameters": 965_173, "conv_macs": 1_244_266_496, "product_macs": 0}
+
+
+def test_non_local():
+    n_by_n = sum(n * n * c for n, c in ((1024, 64), (256, 128), (64, 256), (16, 512)))
+    assert added(context="non_local") == {"parameters": 698_240, "conv_macs": 33_554_432, "product_macs": n_by_n}
+
+
+@pytest.mark.parametrize("kernels", [1, 3])
+@pytest.mark.parametrize("weight", ["visible", "latent", None])
+def test_latentgnn(kernels, weight):
+    levels = ((1024, 64, 80), (256, 128, 40), (64, 256, 20), (16, 512, 10))
+    conv, products = 0, 0
+    for n, channels, d in levels:
+        c = channels // 4
+        conv += n * (2 * channels * c + kernels * (2 * c * d + c * channels))
+        conv += kernels * c * c * {"visible": n, "latent": d, None: 0}[weight]
+        products += kernels * (2 * n * d * c + 2 * d * d * c)
+    counted = added(context="latentgnn", kernels=kernels, weight=weight)
+    assert (counted["conv_macs"], counted["product_macs"]) == (conv, products)
+
+
+def test_prints_every_row_and_writes_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(complexity, "count", lambda config: PLAIN)
+    monkeypatch.setattr(sys, "argv", ["complexity.py", "--json", str(tmp_path / "complexity.json")])
+    complexity.main()
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "complexity.json").read_text())
+    assert [row["network"] for row in written] == [row.name.strip() for row in complexity.ROWS]
+    assert all(row.name in printed and row.paper_parameters in printed for row in complexity.ROWS)
+    assert "1,244,266,496" in printed

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from data.synthetic import write_ply
+from data.synthetic_mesh import box_mesh
+from scripts import render_scene
+
+RED, GREY = (200, 20, 20), (120, 120, 120)
+
+
+@pytest.fixture
+def room():
+    """A room of 4 m x 3 m x 2 m seen from inside, grey, and a red block on its floor."""
+    rng = np.random.default_rng(0)
+    shell = box_mesh(np.array([4.0, 3.0, 2.0]), np.full(3, 0.1), rng, inside_out=True)
+    block = box_mesh(np.array([0.8, 0.8, 0.6]), np.full(3, 0.1), rng)
+    xyz = np.concatenate((shell.xyz, block.xyz + [1.6, 1.1, 0])).astype(np.float32)
+    faces = np.concatenate((shell.faces, block.faces + len(shell.xyz)))
+    colour = np.repeat(np.array([GREY, RED], np.uint8), [len(shell.xyz), len(block.xyz)], axis=0)
+    return xyz, colour, faces
+
+
+def reddish(image):
+    pixels = image.astype(int)
+    return pixels[..., 0] > 2 * pixels[..., 1]
+
+
+@pytest.mark.parametrize("with_faces", [True, False])
+def test_what_is_in_the_room_is_seen_through_ceiling_and_near_walls(room, with_faces):
+    xyz, colour, faces = room
+    image = render_scene.render(xyz, colour, faces if with_faces else None, width=300)
+    assert image.shape[1:] == (300, 3) and image.dtype == np.uint8
+    assert 0.01 < reddish(image).mean() < 0.2
+    assert (image == 255).all(-1).mean() > 0.1  # white around the room
+
+
+def test_the_near_hides_the_far(room):
+    xyz, colour, faces = room
+    block = (colour == RED).all(1)
+    below = xyz.copy()
+    below[block, 2] -= 0.7  # now the floor covers it
+    assert (
+        reddish(render_scene.render(below, colour, faces, width=300)).mean()
+        < 0.2 * reddish(render_scene.render(xyz, colour, faces, width=300)).mean()
+    )
+
+
+def test_the_long_side_of_a_turned_room():
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(-1, 1, (4000, 2)) * (3, 1)
+    angle = np.deg2rad(35)
+    turned = xy @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    assert np.rad2deg(render_scene.long_side(turned)) % 180 == pytest.approx(35, abs=1.5)
+
+
+def test_the_script_draws_a_panel_for_each_file(room, tmp_path):
+    xyz, colour, faces = room
+    label = np.where((colour == RED).all(1), 7, 1)
+    write_ply(tmp_path / "scan.ply", xyz, colour, faces)
+    write_ply(tmp_path / "labels.ply", xyz, colour, faces, label)
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    assert render_scene.main(["--input", str(tmp_path / "scan.ply"), "--out", str(one)]) == 0
+    labels = ["--labels", str(tmp_path / "labels.ply")]
+    assert render_scene.main(["--input", str(tmp_path / "scan.ply"), "--out", str(two), *labels]) == 0
+    from matplotlib.image import imread
+
+    assert imread(two).shape[1] == 2 * imread(one).shape[1]
+
+
+def test_unusable_files_are_named(room, tmp_path, capsys):
+    xyz, colour, faces = room
+    write_ply(tmp_path / "scan.ply", xyz, colour, faces)
+    (tmp_path / "no.ply").write_bytes(b"no mesh")
+    with pytest.raises(SystemExit, match=r"no\.ply is not a readable PLY"):
+        render_scene.main(["--input", str(tmp_path / "no.ply"), "--out", str(tmp_path / "x.png")])
+    arguments = ["--input", str(tmp_path / "scan.ply"), "--out", str(tmp_path / "x.png"), "--labels"]
+    with pytest.raises(SystemExit):
+        render_scene.main([*arguments, str(tmp_path / "scan.ply")])
+    assert "no `label`" in capsys.readouterr().err
