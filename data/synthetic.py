@@ -1,0 +1,480 @@
+"""Rooms in ScanNet's raw layout that teach something true: look-alike objects that only the room tells apart.
+
+`plan_room` decides a room's type, what stands where, and every label; `write_room` meshes a plan and writes its scan.
+An object of a pair (synthetic_objects.PAIRS) is of one kind, which a side file of the scan names:
+
+    local   it carries the cue of its class
+    near    it carries none; a companion 0.6 to 1.4 m away decides, inside a 1.5 m chunk
+    room    only the room's type decides, and nothing nearer than FAR tells it: no 1.5 m chunk can know
+
+V vertices, S segments; metres; a plan's frame has a corner of the room at the origin, +z up.
+"""
+
+import json
+import multiprocessing
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from plyfile import PlyData, PlyElement
+from tqdm import tqdm
+
+from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.synthetic_mesh import box_mesh, part_mesh, roughen, seen_faces, segments
+from data.synthetic_objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
+
+FIRST_SPACE = {"train": 1000, "val": 6000}  # scan ids scene<space>_00; ScanNet's own spaces end at 806
+MOST_SCENES = 6000  # more would meet the validation's spaces
+STYLE_FAMILIES = {"train": (0, 12), "val": (12, 18)}  # a family is a draw of shapes and proportions
+FAR = (
+    2.7  # two points that share a chunk (1.5 m, context 0.2 m) are at most 1.7 * sqrt(2) = 2.4 m apart; cues stick out
+)
+NEAR = (0.6, 1.4)
+NEAR_SHARE = 0.55  # of the objects that are not of the kind "room", those that hang in every room aside
+ZONE = 2.4  # length of the end of a room where the objects of the kind "room" stand
+SIZE_WITH_ZONE = (
+    2.8,
+    5.0,
+    7.0,
+    10.5,
+)  # least and most width and length: the same for every type, so they do not tell it
+HEIGHT = (2.4, 3.0)
+PLANS = (  # what the zone of room i decides, i modulo 20, or a type without a zone; any stretch is a fair mixture
+    ("slab", "desk"), ("rectangle", "picture"), "bathroom", ("tall", "refrigerator"), ("padded", "sofa"),
+    ("sheet", "curtain"), "studio", ("box", "counter"), ("padded", "bed"), ("slab", "table"),
+    ("sheet", "shower curtain"), "meeting room", ("tall", "bookshelf"), ("box", "cabinet"), ("rectangle", "window"),
+    "kitchen", ("tall", "cabinet"), "studio", "storage", "bedroom",
+)  # fmt: skip
+SHELL = ("wall", "wall", "wall", "wall", "floor", "ceiling")  # the sides of a room's box, in the mesher's order
+SHELL_SPACING = np.array([0.0535, 0.0535, 0.037])  # 350 vertices a square metre of floor, 505 of wall
+CEILING_SHARE = 0.25  # of the rooms; most ceilings are missing
+WALL_TOP = (1.2, 2.6)  # walls are cut at random heights
+UNANNOTATED = (0.08, 0.23)  # share of a scan's vertices
+WRONG_SEGMENTS = 0.01
+NYU40 = {"ceiling": 22}  # raw category -> nyu40 id: the label table
+NYU40 |= dict(zip(CLASS_NAMES[1:], CLASS_TO_NYU40[1:].tolist(), strict=True))
+NYU40 |= {name: furniture.nyu40 for name, furniture in FURNITURE.items()}
+COLOURS = np.array(  # white, grey, beech, oak, walnut, black, blue, green, red
+    [(225, 222, 215), (150, 150, 150), (205, 175, 130), (165, 125, 85), (110, 75, 50), (60, 60, 65), (85, 105, 145),
+     (115, 135, 105), (150, 75, 65)]
+)  # fmt: skip
+TILE, CONTEXT = 1.5, 0.2  # the evaluation's
+SEEN = 20  # vertices by which an object counts as seen, the smallest segment of ScanNet
+SHARES = {  # percent of ScanNet's vertices that carry one of the 20 classes
+    "wall": 32.0, "floor": 24.4, "cabinet": 4.3, "bed": 2.9, "chair": 7.7, "sofa": 2.6, "table": 3.8, "door": 4.8,
+    "window": 4.2, "bookshelf": 2.5, "picture": 0.5, "counter": 0.5, "desk": 2.0, "curtain": 2.3, "refrigerator": 0.6,
+    "shower curtain": 0.3, "toilet": 0.3, "sink": 0.3, "bathtub": 0.4, "otherfurniture": 3.7,
+}  # fmt: skip
+BOUND = 2.0  # factor by which a made share may differ
+
+
+@dataclass(frozen=True)
+class Item:
+    name: str  # raw category
+    boxes: list[Box]
+    low: np.ndarray  # (3,) bounds in the room
+    high: np.ndarray
+    turn: int  # quarter turns; at 0 its back is to the wall y = 0
+    colour: np.ndarray  # (3,)
+    kind: str = "none"  # "local", "near", "room" for an object of a pair
+    pair: str | None = None
+    companion: int | None = None  # the item that decides its class, as an index
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says anything about the room's type."""
+        if self.pair:
+            return self.kind == "local" and self.pair != "rectangle"  # windows and pictures hang in every room
+        return self.name not in EVERYWHERE
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str  # scan id
+    split: str
+    type: str
+    size: np.ndarray  # (3,)
+    items: list[Item]
+    seed: tuple[int, ...]
+
+
+def plan_room(seed: int, split: str, index: int) -> Plan:
+    """Room `index` of a split; depends on nothing but the arguments."""
+    stream = (seed, FIRST_SPACE[split], index)
+    rng = np.random.default_rng(stream)
+    pair, room_type = None, PLANS[index % len(PLANS)]
+    if isinstance(room_type, tuple):
+        pair, label = room_type
+        room_type = str(rng.choice([t for t, rules in ROOM_TYPES.items() if rules.classes.get(pair) == label]))
+    rules = ROOM_TYPES[room_type]
+    ranges = SIZE_WITH_ZONE if pair else rules.size
+    size = np.array([rng.uniform(*ranges[:2]), rng.uniform(*ranges[2:]), rng.uniform(*HEIGHT)])
+    plan = Plan(f"scene{FIRST_SPACE[split] + index}_00", split, room_type, size, [], stream)
+    room = Furnisher(plan, family=int(rng.integers(*STYLE_FAMILIES[split])), rng=rng)
+
+    for _ in range(rng.integers(1, 3)):
+        room.add("door")
+    if pair:
+        for _ in range(PAIRS[pair].together):
+            room.add_of_pair(pair, "room", label)
+    near = rng.permutation(len(rules.pairs)) < int(len(rules.pairs) * NEAR_SHARE + rng.random())
+    for k in np.argsort(~near, kind="stable"):  # near ones first, they need the most space
+        pair = rules.pairs[k]
+        label = rules.classes.get(pair) or str(rng.choice(PAIRS[pair].classes))
+        if not (near[k] and room.add_near(pair, label)):
+            room.add_of_pair(pair, "local", label)
+    room.add_of_pair("rectangle", "local", str(rng.choice(PAIRS["rectangle"].classes)))
+    for name, fewest, most in rules.furniture:
+        for _ in range(rng.integers(fewest, most + 1)):
+            room.add(name)
+    room.add_everyday_things()
+    return plan
+
+
+class Furnisher:
+    """Adds items to a plan where there is space and where the kinds allow it, in the style of a family."""
+
+    def __init__(self, plan: Plan, family: int, rng: np.random.Generator):
+        style = np.random.default_rng(family)
+        self.variant, self.thickness = int(style.integers(6)), style.uniform(0.7, 1.4)
+        self.scale = np.array([*style.uniform(0.88, 1.12, 2), 1.0])
+        self.plan, self.rng = plan, rng
+
+    def add(self, name: str, near: Item | None = None, reach: tuple[float, float] = NEAR) -> bool:
+        furniture = FURNITURE[name]
+        draft = self._draft(name, furniture.boxes, furniture.size)
+        return self._put(draft, furniture.place, furniture.bottom, near, reach)
+
+    def add_of_pair(self, pair: str, kind: str, label: str) -> bool:
+        shape = PAIRS[pair]
+        boxes = shape.shapes[self.variant % len(shape.shapes)](self.thickness)
+        draft = self._draft(label, boxes + (CUES[label] if kind == "local" else []), shape.size)
+        place = "free" if pair == "slab" and self.rng.random() < 0.5 else shape.place
+        return self._put(replace(draft, kind=kind, pair=pair), place, shape.bottom)
+
+    def add_near(self, pair: str, label: str) -> bool:
+        """An object of the kind near and its companion; neither, if there is no space for both."""
+        items = self.plan.items
+        for _ in range(4):
+            if not self.add_of_pair(pair, "near", label):
+                return False
+            if self.add(COMPANIONS[label], near=items[-1], reach=(NEAR[0], self.rng.uniform(0.8, NEAR[1]))):
+                items[-2] = replace(items[-2], companion=len(items) - 1)
+                return True
+            items.pop()
+        return False
+
+    def add_everyday_things(self) -> None:
+        """What stands on, at and between the rest in every type of room alike."""
+        rng, (width, length, _) = self.rng, self.plan.size
+        for base in [item for item in self.plan.items if item.pair in ("slab", "box", "padded")]:
+            for _ in range(rng.integers(1, 4)):
+                self._put_on(base, "pillow" if base.pair == "padded" else "object")
+            if base.pair == "slab":
+                for _ in range(rng.integers(0, 4)):
+                    self.add("chair", near=base, reach=(0.03, 0.25))
+        for name, area in (("pillar", 15), ("trash can", 25), ("chair", 15), ("box", 6), ("bag", 7)):
+            for _ in range(rng.poisson(width * length / area)):
+                self.add(name)
+
+    def _draft(self, name: str, boxes: list[Box], ranges: tuple[float, ...]) -> Item:
+        """An item of a random size and colour at the origin."""
+        size = np.array([self.rng.uniform(*ranges[i : i + 2]) for i in (0, 2, 4)]) * self.scale
+        return Item(name, boxes, np.zeros(3), size, 0, self.rng.choice(COLOURS) + self.rng.normal(0, 10, 3))
+
+    def _put_on(self, base: Item, name: str) -> None:
+        item = self._draft(name, FURNITURE[name].boxes, FURNITURE[name].size)
+        space = np.maximum(base.high - base.low - item.high, 0)[:2]
+        low = np.append(base.low[:2] + self.rng.random(2) * space, base.high[2])
+        self.plan.items.append(replace(item, low=low, high=low + item.high))
+
+    def _put(self, item: Item, place: str, bottom, near: Item | None = None, reach=NEAR) -> bool:
+        """Try random places; what tells the type keeps its distance from the objects that must stay in doubt."""
+        rng, room, size, n = self.rng, self.plan.size, item.high, 200
+        turn = rng.integers(4, size=n)
+        half = np.where((turn % 2 == 0)[:, None], size[:2], size[1::-1]) / 2  # (n, 2)
+        centre = half + rng.random((n, 2)) * (room[:2] - 2 * half)
+        if near is not None:
+            span = (near.high - near.low)[:2] / 2 + reach[1] + half
+            centre = (near.low + near.high)[:2] / 2 + rng.uniform(-1, 1, (n, 2)) * span
+        if place != "free":  # walls y = 0, x = width, y = length, x = 0
+            walls = np.stack((half[:, 1], room[0] - half[:, 0], room[1] - half[:, 1], half[:, 0]), 1)
+            centre[range(n), (turn + 1) % 2] = walls[range(n), turn]
+        z = np.full((n, 1), rng.uniform(*bottom))
+        low, high = np.hstack((centre - half, z)), np.hstack((centre + half, z + size[2]))
+        free = ((low > -1e-6) & (high < room + 1e-6)).all(1)
+        if item.kind == "room":
+            free &= low[:, 1] > room[1] - ZONE
+        for other in self.plan.items:
+            gap = np.maximum(low - other.high, other.low - high)  # (n, 3), negative where they overlap
+            apart = np.hypot(*np.maximum(gap[:, :2], 0).T)
+            in_doubt = {item.kind if other.tells else "", other.kind if item.tells else ""}
+            free &= gap.max(1) > 0.03
+            free &= apart >= (FAR if "room" in in_doubt else NEAR[0] if "near" in in_doubt else 0)
+            if other is near:
+                free &= (apart >= reach[0]) & (apart <= reach[1])
+        if not free.any():
+            return False
+        k = int(np.argmax(free))
+        self.plan.items.append(replace(item, low=low[k], high=high[k], turn=int(turn[k])))
+        return True
+
+
+def mesh_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What cameras saw of a room: xyz (V, 3), faces (F, 3), owner (V,) (0..5 the SHELL, then the items), piece (V,)."""
+    shell = box_mesh(plan.size, SHELL_SPACING, rng, inside_out=True)
+    side = shell.cell >> 18
+    centre, face_side = shell.xyz[shell.faces].mean(1), side[shell.faces].min(1)
+    top = rng.uniform(*WALL_TOP, 4)[np.minimum(face_side, 3)] + 0.2 * np.sin(centre[:, :2] @ rng.uniform(1, 3, 2))
+    keep = np.where(face_side < 4, centre[:, 2] < top, (face_side == 4) | (rng.random() < CEILING_SHARE))
+    for item in plan.items:  # the depth tolerance would show the wall behind what hangs flat on it
+        if min(item.high[:2] - item.low[:2]) < 0.2:
+            keep &= ~((centre > item.low - 0.02) & (centre < item.high + 0.02)).all(1)
+
+    xyz, faces, owner, piece = [shell.xyz], [shell.faces[keep]], [side], [shell.cell]
+    count = len(shell.xyz)
+    for i, item in enumerate(plan.items):
+        size = (item.high - item.low)[[1, 0, 2] if item.turn % 2 else [0, 1, 2]]
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[item.turn]
+        rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # acts on rows
+        for box in item.boxes:
+            mesh = part_mesh(box, size, rng)
+            piece.append(mesh.cell + (len(piece) << 24))
+            xyz.append((mesh.xyz - size / 2) @ rotation + (item.low + item.high) / 2)
+            faces.append(mesh.faces + count)
+            owner.append(np.full(len(mesh.xyz), len(SHELL) + i))
+            count += len(mesh.xyz)
+    xyz, faces, owner, piece = (np.concatenate(a) for a in (xyz, faces, owner, piece))
+    xyz = roughen(xyz, rng)
+
+    cameras = np.column_stack((rng.uniform(0.3, plan.size[:2] - 0.3, (200, 2)), rng.uniform(1.4, 1.7, 200)))
+    bounds = np.array([(item.low - 0.25, item.high + 0.25) for item in plan.items])  # (items, 2, 3)
+    blocked = ((cameras[:, None] > bounds[:, 0]) & (cameras[:, None] < bounds[:, 1])).all(-1).any(1)
+    cameras = cameras[~blocked][: rng.integers(6, 13)]
+    steepest = np.tan(np.deg2rad(rng.uniform(10, 35, len(cameras))))
+    used, faces = np.unique(faces[seen_faces(xyz, faces, cameras, steepest)], return_inverse=True)
+    return xyz[used], faces.reshape(-1, 3), owner[used], piece[used]
+
+
+def annotate(names: list[str], segment: np.ndarray, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Owner that each segment (S,) is annotated with, or -1: whole segments, clutter and borders first; 1 % are wrong.
+
+    Args: names of the owners, segment (V,) of each vertex, owner (S,) of each segment.
+    """
+    sizes = np.bincount(segment)
+    clutter = np.array([NYU40_TO_CLASS[NYU40[name]] == 0 for name in names])[owner]
+    border = sizes < np.median(sizes) / 2  # pieces that occlusion cut
+    order = np.argsort(rng.exponential(size=len(sizes)) / np.where(clutter | border, 1.8, 1.0))
+    annotated = np.where(rng.random(len(sizes)) < WRONG_SEGMENTS, rng.choice(owner, len(sizes)), owner)
+    annotated[order[np.cumsum(sizes[order]) < rng.uniform(*UNANNOTATED) * len(segment)]] = -1
+    return annotated
+
+
+def write_room(plan: Plan, scans: Path) -> dict:
+    """Write the scan of a plan to scans/<scan id>/; returns what the shares and the oracles need (see `summarise`)."""
+    rng = np.random.default_rng([*plan.seed, 1])
+    names = [*SHELL, *(item.name for item in plan.items)]
+    xyz, faces, owner, piece = mesh_room(plan, rng)
+    segment, segment_owner = segments(piece, owner)
+    annotated = annotate(names, segment, segment_owner, rng)
+    nyu40 = np.array([*(NYU40[name] for name in names), 0])[annotated[segment]]  # (V,); -1 is the last entry, 0
+
+    paint = rng.choice(COLOURS[:3], len(SHELL)) + rng.normal(0, 10, (len(SHELL), 3))
+    light = 0.85 + 0.3 * np.sin(xyz @ rng.normal(0, 0.4, 3) + rng.uniform(0, 6)) ** 2
+    colour = np.concatenate((paint, [item.colour for item in plan.items]))[owner] * light[:, None]
+    colour = np.clip(colour + rng.normal(0, 6, xyz.shape), 0, 255).astype(np.uint8)
+    yaw = rng.uniform(0, 2 * np.pi)
+    align = np.eye(4)
+    align[:2, :2] = [[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]
+    xyz = xyz @ align[:3, :3]  # back from the aligned frame
+    xyz = (xyz - [*xyz[:, :2].min(0), 0]).astype(np.float32)
+
+    folder, mesh = scans / plan.name, f"{plan.name}_vh_clean_2"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ply(folder / f"{mesh}.ply", xyz, colour, faces)
+    write_ply(folder / f"{mesh}.labels.ply", xyz, PALETTE[NYU40_TO_CLASS[nyu40]], faces, nyu40)
+    object_ids = {int(k): i for i, k in enumerate(np.unique(annotated[annotated >= 0]))}
+    groups, objects = [], []
+    for k, object_id in object_ids.items():
+        group = {"id": object_id, "objectId": object_id, "segments": np.flatnonzero(annotated == k).tolist()}
+        groups.append({**group, "label": names[k]})
+        objects.append({"objectId": object_id, "class": names[k], "kind": "none", "pair": None, "companion": None})
+        if k >= len(SHELL):
+            item = plan.items[k - len(SHELL)]
+            companion = None if item.companion is None else object_ids.get(len(SHELL) + item.companion)
+            objects[-1] |= {"kind": item.kind, "pair": item.pair, "companion": companion}
+    for name, content in {
+        f"{mesh}.0.010000.segs.json": {"sceneId": plan.name, "segIndices": segment.tolist()},
+        f"{plan.name}.aggregation.json": {
+            "sceneId": f"scannet.{plan.name}",
+            "segGroups": groups,
+            "segmentsFile": f"scannet.{mesh}.0.010000.segs.json",
+        },
+        f"{plan.name}.kinds.json": {"sceneType": plan.type, "objects": objects},
+    }.items():
+        (folder / name).write_text(json.dumps(content))
+    axes = " ".join(f"{value:.6f}" for value in align.ravel())
+    (folder / f"{plan.name}.txt").write_text(f"axisAlignment = {axes}\nsceneType = {plan.type}\n")
+    return summarise(plan, xyz, nyu40, owner, annotated[segment] == owner)
+
+
+def write_ply(path: Path, xyz, colour, faces, label=None) -> None:
+    """A binary mesh with ScanNet's properties: xyz (V, 3) float32, colour (V, 3) uint8, faces (F, 3), label (V,)."""
+    columns = dict(zip("xyz", xyz.T, strict=True)) | dict(zip(("red", "green", "blue"), colour.T, strict=True))
+    columns["alpha"] = np.full(len(xyz), 255, np.uint8)
+    if label is not None:
+        columns["label"] = label.astype("<u2")
+    vertex = np.rec.fromarrays(list(columns.values()), names=list(columns))
+    face = np.zeros(len(faces), [("vertex_indices", "<i4", (3,))])
+    header = PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")], byte_order="<").header
+    rows = np.zeros(len(faces), [("n", "u1"), ("corners", "<i4", (3,))])  # plyfile would write them one by one: seconds
+    rows["n"], rows["corners"] = 3, faces
+    path.write_bytes(header.encode("ascii") + b"\n" + vertex.tobytes() + rows.tobytes())
+
+
+def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
+    """Vertices by nyu40 id, and for each object of a pair its views: first the whole room, then the evaluation's tiles.
+
+    A view is: rightly annotated vertices of the object in the tile; whether its companion is seen in tile and context;
+    the types of room that can hold all that is seen there.
+    """
+    corner = xyz[:, :2].min(0)
+    tile = np.floor((xyz[:, :2] - corner) / TILE)  # (V, 2)
+    everything = np.ones(len(xyz), bool)
+    windows = [(everything, everything)]
+    for t in np.unique(tile, axis=0):
+        from_low, from_high = xyz[:, :2] - (corner + t * TILE), (corner + (t + 1) * TILE) - xyz[:, :2]
+        windows.append(((tile == t).all(1), (np.minimum(from_low, from_high) >= -CONTEXT).all(1)))
+    n, views = len(SHELL) + len(plan.items), {i: [] for i, item in enumerate(plan.items) if item.pair}
+    for core, inside in windows:
+        vertices = np.bincount(owner[core & rightly], minlength=n)[len(SHELL) :]
+        seen = np.bincount(owner[inside], minlength=n)[len(SHELL) :] >= SEEN
+        types = set(ROOM_TYPES).intersection(*(types_with(o) for o, s in zip(plan.items, seen, strict=True) if s))
+        for i in np.flatnonzero(vertices).tolist():
+            if i in views:
+                companion = plan.items[i].companion
+                views[i].append((int(vertices[i]), companion is not None and bool(seen[companion]), sorted(types)))
+    objects = [
+        {"class": plan.items[i].name, "kind": plan.items[i].kind, "pair": plan.items[i].pair, "views": v}
+        for i, v in views.items()
+        if v
+    ]
+    counts = np.bincount(nyu40, minlength=NUM_NYU40).tolist()
+    return {"split": plan.split, "type": plan.type, "nyu40": counts, "objects": objects}
+
+
+def types_with(item: Item) -> set[str]:
+    """The types of room in which an item can stand."""
+    if not item.tells:
+        return set(ROOM_TYPES)
+    labels = {item.name} if item.pair else {label for label, name in COMPANIONS.items() if name == item.name}
+    types = {"studio"} if labels else set()
+    for name, rules in ROOM_TYPES.items():
+        decided = {rules.classes.get(item.pair)} if item.pair else set(rules.classes.values())
+        if labels & decided or item.name in (f[0] for f in rules.furniture):
+            types.add(name)
+    return types
+
+
+def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]]:
+    """Expected accuracy a vertex, by kind, in the validation rooms, of the best guess that knows an object's shape and
+
+    local: nothing else, so it is the prior of the pair; chunk: all in the tile; room: all in the room.
+    """
+    prior = Counter()  # vertices of all rooms, by kind, pair, class and type of room
+    for summary in summaries:
+        for o in summary["objects"]:
+            prior[o["kind"], o["pair"], o["class"], summary["type"]] += o["views"][0][0]
+
+    def expected(o: dict, companion: bool, types) -> float:
+        if o["kind"] == "local" or (companion and not shuffled):
+            return 1.0
+        types = ROOM_TYPES if shuffled else types
+        weights = [sum(prior[o["kind"], o["pair"], c, t] for t in types) for c in PAIRS[o["pair"]].classes]
+        return max(weights) / sum(weights)
+
+    right, total = Counter(), Counter()
+    for o in (o for s in summaries if s["split"] == "val" for o in s["objects"]):
+        (n, companion, types), *tiles = o["views"]
+        total[o["kind"]] += n
+        right["local", o["kind"]] += n * expected(o, False, ROOM_TYPES)
+        right["room", o["kind"]] += n * expected(o, companion, types)
+        right["chunk", o["kind"]] += sum(m * expected(o, c, t) for m, c, t in tiles)
+    return {
+        view: {k: round(right[view, k] / total[k], 4) for k in sorted(total)} for view in ("local", "chunk", "room")
+    }
+
+
+def shuffle_labels(plans: list[Plan]) -> list[Plan]:
+    """The control set: labels of the kinds near and room permuted among the objects of each pair; shapes stay."""
+    rng = np.random.default_rng(plans[0].seed)
+    plans = [replace(plan, items=list(plan.items)) for plan in plans]
+    for pair in PAIRS:
+        where = [(p, i) for p in plans for i, o in enumerate(p.items) if o.pair == pair and o.kind in ("near", "room")]
+        labels = rng.permutation([p.items[i].name for p, i in where]).tolist()
+        for (p, i), label in zip(where, labels, strict=True):
+            p.items[i] = replace(p.items[i], name=label)
+    return plans
+
+
+def make_dataset(out: Path, scenes: int = 64, seed: int = 0, workers: int = 2, shuffled: bool = False) -> dict:
+    """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
+
+    A finished set with the same arguments is left as it is, an unfinished one is made again. The bytes do not depend
+    on `workers`. Returns the content of synthetic.json.
+    Raises FileExistsError if `out` holds anything else, ValueError for fewer than 2 scenes or more than MOST_SCENES.
+    """
+    if not 2 <= scenes <= MOST_SCENES:
+        raise ValueError(f"cannot make {scenes} scenes: 2 to {MOST_SCENES}, of which a quarter are for validation")
+    arguments = {"scenes": scenes, "seed": seed, "shuffle_labels": shuffled}
+    report_file = out / "synthetic.json"
+    if out.exists() and any(out.iterdir()):
+        found = json.loads(report_file.read_text()) if report_file.is_file() else {}
+        if found.get("arguments") != arguments:
+            holds = f"rooms of {found['arguments']}" if "arguments" in found else "something else"
+            raise FileExistsError(f"{out} holds {holds}, wanted {arguments}: give another --out, or delete it first")
+        if found["finished"]:
+            return found
+    (out / "splits").mkdir(parents=True, exist_ok=True)
+    report_file.write_text(json.dumps({"finished": False, "arguments": arguments}))
+
+    plans, val = [], max(1, scenes // 4)
+    for split, count in (("train", scenes - val), ("val", val)):
+        of_split = [plan_room(seed, split, i) for i in range(count)]
+        plans += shuffle_labels(of_split) if shuffled else of_split
+        (out / "splits" / f"{split}.txt").write_text("".join(f"{plan.name}\n" for plan in of_split))
+    rows = [f"{i}\t{name}\t{nyu40}\n" for i, (name, nyu40) in enumerate(sorted(NYU40.items()), 1)]
+    (out / "scannetv2-labels.combined.tsv").write_text("id\traw_category\tnyu40id\n" + "".join(rows))
+
+    write = partial(write_room, scans=out / "scans")
+    with multiprocessing.get_context("spawn").Pool(min(workers, scenes)) as pool:
+        summaries = list(tqdm(pool.imap(write, plans), total=scenes, desc="rooms", unit="room"))
+    kinds = Counter(o["kind"] for s in summaries for o in s["objects"])
+    report = {
+        "finished": True,
+        "arguments": arguments,
+        "vertices": sum(sum(s["nyu40"]) for s in summaries),
+        "kinds": {k: round(n / kinds.total(), 4) for k, n in sorted(kinds.items())},
+        "oracles": oracles(summaries, shuffled),
+        "shares": class_shares([s for s in summaries if s["split"] == "train"]),
+        "wanted": SHARES,
+    }
+    report_file.write_text(json.dumps(report, indent=1))
+    return report
+
+
+def class_shares(summaries: list[dict]) -> dict[str, float]:
+    """Percent of the vertices that carry one of the 20 classes, by class."""
+    vertices = np.sum([s["nyu40"] for s in summaries], axis=0)[CLASS_TO_NYU40[1:]]
+    return dict(zip(CLASS_NAMES[1:], (100 * vertices / vertices.sum()).round(3).tolist(), strict=True))
+
+
+def share_bounds(shares: dict[str, float]) -> list[tuple[tuple[str, ...], float, float, bool]]:
+    """(classes, made, wanted, within BOUND) for each class without a pair and each set of classes that pairs join."""
+    groups = [PAIRS[pair].classes for pair in ("slab", "sheet", "rectangle", "padded")]
+    groups.append(("counter", *PAIRS["tall"].classes))  # the cabinet belongs to two pairs
+    groups += [(name,) for name in SHARES if not any(name in group for group in groups)]
+    sums = [(group, sum(shares[c] for c in group), sum(SHARES[c] for c in group)) for group in groups]
+    return [(group, made, wanted, wanted / BOUND <= made <= wanted * BOUND) for group, made, wanted in sums]

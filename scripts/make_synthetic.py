@@ -1,0 +1,51 @@
+"""Make synthetic rooms in ScanNet's raw layout, ready for scripts/preprocess_scannet.py.
+
+python scripts/make_synthetic.py --out datasets/synthetic_scans [--scenes 64 --seed 0 --workers 2]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data.synthetic import SHARES, make_dataset, share_bounds
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=64, help="a quarter of them for validation")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes; the bytes do not depend on it")
+    parser.add_argument(
+        "--shuffle-labels",
+        action="store_true",
+        help="control set: labels of near and room objects shuffled within pairs",
+    )
+    args = parser.parse_args(argv)
+    try:
+        report = make_dataset(args.out, args.scenes, args.seed, args.workers, args.shuffle_labels)
+    except (ValueError, FileExistsError) as error:
+        parser.exit(2, f"make_synthetic: {error}\n")
+    print(f"{args.scenes} rooms, {report['vertices']:,} vertices in {args.out}")
+    print_shares(report["shares"])
+    kinds = list(report["kinds"])
+    print(f"\n{'objects of pairs':18}" + "".join(f"{kind:>8}" for kind in kinds))
+    print(f"{'share':18}" + "".join(f"{share:8.2f}" for share in report["kinds"].values()))
+    for name, accuracy in report["oracles"].items():
+        print(f"{name + ' oracle':18}" + "".join(f"{accuracy.get(kind, float('nan')):8.2f}" for kind in kinds))
+    return 0
+
+
+def print_shares(shares: dict[str, float]) -> None:
+    print(f"\n{'share of vertices (%)':46}{'made':>7}{'wanted':>8}")
+    for classes, made, wanted, within in share_bounds(shares):
+        if len(classes) > 1:
+            for name in classes:
+                print(f"  {name:44}{shares[name]:7.2f}{SHARES[name]:8.2f}")
+        print(f"{' + '.join(classes):46}{made:7.2f}{wanted:8.2f}{'' if within else '  <- out of bounds'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,141 @@
+"""A picture of a scan, seen from above one corner with the near walls cut away, and of its labels beside it.
+
+python scripts/render_scene.py --input scan.ply --out picture.png [--labels scan.labels.ply prediction.ply ...]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from plyfile import PlyData, PlyParseError
+
+from data.scannet import CLASS_NAMES, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+
+ELEVATION, AZIMUTH = np.deg2rad(48), np.deg2rad(28)  # the view, from the long side of the room
+CAMERA_DISTANCE = 2.2  # of the scene's diagonal
+CUT = 1.9  # m above the floor; where a mesh without faces is cut off
+UNLABELLED = (205, 205, 205)
+LIGHT = np.array([0.25, -0.2, 0.95])  # right, down, towards the camera
+
+
+def long_side(xy: np.ndarray) -> float:
+    """Angle (radians) of the long side of the smallest rectangle around xy (N, 2)."""
+    angles = np.deg2rad(np.arange(0, 90))
+    axes = np.stack((np.stack((np.cos(angles), np.sin(angles))), np.stack((-np.sin(angles), np.cos(angles)))))
+    along = np.einsum("nc,acd->nad", xy[:: max(1, len(xy) // 5000)], axes)  # (N', 2, angles)
+    length, width = np.quantile(along, 0.99, axis=0) - np.quantile(along, 0.01, axis=0)
+    best = int(np.argmin(length * width))
+    return float(angles[best] + (0 if length[best] >= width[best] else np.pi / 2))
+
+
+def render(xyz: np.ndarray, colour: np.ndarray, faces: np.ndarray | None = None, width: int = 900) -> np.ndarray:
+    """Image (H, width, 3) uint8 of a mesh, or of a point cloud where faces is None, on white.
+
+    Args: xyz (V, 3) in metres, +z up; colour (V, 3) uint8; faces (F, 3) int or None. Triangles seen from behind are
+    left out, so the ceiling and the near walls of a room do not hide it.
+    """
+    turn = AZIMUTH - np.pi / 2 + long_side(xyz[:, :2])
+    back = np.array([np.cos(turn) * np.cos(ELEVATION), np.sin(turn) * np.cos(ELEVATION), np.sin(ELEVATION)])
+    right = np.array([-np.sin(turn), np.cos(turn), 0])
+    centre = (xyz.min(0) + xyz.max(0)) / 2
+    view = (xyz - centre) @ np.stack((right, np.cross(right, back), back), 1)  # (V, 3): right, down, towards the camera
+    distance = CAMERA_DISTANCE * np.linalg.norm(np.ptp(xyz, axis=0))
+    depth = distance - view[:, 2]
+    flat = view[:, :2] / depth[:, None]
+    low, high = flat.min(0), flat.max(0)
+    scale = (width - 1) / (high - low)[0]
+    height = int((high - low)[1] * scale) + 1
+    points = np.column_stack(((flat - low) * scale, depth))  # pixels, pixels, metres
+    colour = colour.astype(np.float32)
+
+    if faces is None:
+        keep = xyz[:, 2] < xyz[:, 2].min() + CUT
+        radius = range(-1, 2)
+        points, colour = points[keep], colour[keep]
+        points = np.concatenate([points + (i, j, 0) for i in radius for j in radius])
+        colour = np.tile(colour, (9, 1))
+    else:
+        a, b, c = view[faces].transpose(1, 0, 2)
+        flat_normal = np.cross(c - a, b - a)  # view is left-handed
+        smooth = np.stack([np.bincount(faces.ravel(), np.repeat(n, 3), len(xyz)) for n in flat_normal.T], 1)  # (V, 3)
+        normal = smooth[faces].mean(1)
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
+        front = (normal * ((0, 0, distance) - a)).sum(1) > 0
+        faces, shade = faces[front], 0.65 + 0.35 * np.clip(normal[front] @ LIGHT, 0, None)
+        corners = points[faces]  # (F, 3, 3)
+        edge = np.linalg.norm(corners[:, 0, :2] - corners[:, 1, :2], axis=1)
+        n = int(np.clip(np.quantile(edge, 0.98) * 1.5, 2, 24))  # samples along an edge: one a pixel
+        i, j = np.nonzero(np.add.outer(np.arange(n + 1), np.arange(n + 1)) <= n)
+        weights = np.column_stack((i, j, n - i - j)) / n  # (S, 3)
+        points = np.einsum("sk,fkc->fsc", weights, corners).reshape(-1, 3)
+        colour = np.repeat(colour[faces].mean(1) * shade[:, None], len(weights), axis=0)
+
+    image = np.full((height, width, 3), 255, np.uint8)
+    order = np.argsort(-points[:, 2])  # far first: the nearest is written last
+    x, y = np.clip(np.rint(points[order, :2]).astype(int), 0, (width - 1, height - 1)).T
+    image[y, x] = np.clip(colour[order], 0, 255)
+    return image
+
+
+def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """The vertex table, faces (F, 3) or None, label (V,) or None of a PLY file."""
+    try:
+        ply = PlyData.read(path, known_list_len={"face": {"vertex_indices": 3}})
+        vertex = ply["vertex"].data
+    except (OSError, PlyParseError, KeyError) as error:
+        raise SystemExit(f"render_scene: {path} is not a readable PLY mesh: {error}") from error
+    faces = ply["face"]["vertex_indices"] if "face" in ply and len(ply["face"].data) else None
+    return vertex, faces, vertex["label"].astype(int) if "label" in vertex.dtype.names else None
+
+
+def class_colours(nyu40: np.ndarray) -> np.ndarray:
+    classes = NYU40_TO_CLASS[np.where((nyu40 >= 0) & (nyu40 < NUM_NYU40), nyu40, 0)]
+    return np.where(classes[:, None] > 0, PALETTE[classes], np.uint8(UNLABELLED))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, required=True, help="PLY mesh or point cloud")
+    parser.add_argument("--out", type=Path, required=True, help="picture to write, PNG")
+    parser.add_argument(
+        "--labels", type=Path, nargs="*", default=[], help="PLY files of the same vertices with `label`, nyu40 ids"
+    )
+    args = parser.parse_args(argv)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
+
+    vertex, faces, _ = read_ply(args.input)
+    xyz = np.column_stack([vertex[c] for c in "xyz"]).astype(np.float64)
+    has_colour = {"red", "green", "blue"} <= set(vertex.dtype.names)
+    colour = np.column_stack([vertex[c] for c in ("red", "green", "blue")]) if has_colour else np.full(xyz.shape, 180)
+    panels, shown = [(args.input.stem, colour)], set()
+    for path in args.labels:
+        label = read_ply(path)[2]
+        if label is None or len(label) != len(xyz):
+            parser.exit(2, f"render_scene: {path} has no `label` for the {len(xyz)} vertices of {args.input}\n")
+        panels.append((path.stem, class_colours(label)))
+        shown |= set(NYU40_TO_CLASS[label[(label > 0) & (label < NUM_NYU40)]].tolist())
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(7 * len(panels), 7), squeeze=False, layout="constrained")
+    for axis, (title, colours) in zip(axes[0], panels, strict=True):
+        axis.imshow(render(xyz, colours, faces))
+        axis.set_title(title)
+        axis.axis("off")
+    legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in sorted(shown - {0})]
+    if legend:
+        figure.legend(handles=legend, loc="outside lower center", ncols=10, frameon=False)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=90)
+    plt.close(figure)
+    print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
