@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 EPS = 1e-3  # of batch norm, in the original PointNet++ code (TensorFlow's default)
+BLOCK_VALUES = 2**18  # of rows worked on at a time: 1 MiB of float32, half of a core's cache on current CPUs
 
 
 class SharedMLP(nn.Module):
@@ -43,7 +44,8 @@ def batch_norm_relu(x: Tensor, norm: nn.BatchNorm1d) -> Tensor:
     """relu(norm(x)) of rows (R, C), with accurate statistics on the CPU; updates the running statistics of `norm`.
 
     torch adds up the statistics of rows one row after the other on the CPU: with 262,144 rows they are 100 times less
-    accurate than in the layout (B, C, N). Sums over an axis are cascaded, and do not have this flaw.
+    accurate than in the layout (B, C, N). Here they are summed block by block, which is accurate, and fast as well: a
+    block stays in the cache from one operation to the next.
 
     Raises ValueError in training mode when there is a single row, which has no variance.
     """
@@ -64,27 +66,37 @@ class _BatchNormReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, scale, shift, eps):
-        mean = x.mean(0)
-        centred = x - mean
-        y = centred.square()
-        variance = y.mean(0)  # biased
+        y = torch.empty_like(x)
+        mean = torch.stack([block.sum(0) for block in _blocks(x)]).sum(0) / len(x)
+        variance = torch.stack([(block - mean).square_().sum(0) for block in _blocks(x)]).sum(0) / len(x)  # biased
         inverse_std = (variance + eps).rsqrt()
-        torch.addcmul(shift, centred, scale * inverse_std, out=y).relu_()  # into y: fresh memory costs most of the time
-        ctx.save_for_backward(centred, y, scale, inverse_std)
+        for x_block, y_block in zip(_blocks(x), _blocks(y), strict=True):
+            torch.sub(x_block, mean, out=y_block).mul_(scale * inverse_std).add_(shift).relu_()
+        ctx.save_for_backward(x, y, scale, mean, inverse_std)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, _grad_mean, _grad_variance):
-        centred, y, scale, inverse_std = ctx.saved_tensors
-        grad = torch.ops.aten.threshold_backward(grad, y, 0)  # through the ReLU
-        grad_x = grad * centred
-        grad_scale = grad_x.sum(0) * inverse_std
-        grad_shift = grad.sum(0)
-        # s (g - mean(g) - x^ mean(g x^)), with x^ = centred * inverse_std and s = scale * inverse_std
-        torch.addcmul(-grad_shift / len(y), centred, inverse_std * grad_scale / -len(y), out=grad_x).add_(grad)
-        return grad_x.mul_(scale * inverse_std), grad_scale, grad_shift, None
+        x, y, scale, mean, inverse_std = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        sums, products = [], []
+        for g, x_block, y_block, out in zip(_blocks(grad), _blocks(x), _blocks(y), _blocks(grad_x), strict=True):
+            torch.ops.aten.threshold_backward.grad_input(g, y_block, 0, grad_input=out)  # through the ReLU
+            sums.append(out.sum(0))
+            products.append((x_block - mean).mul_(out).sum(0))
+        grad_shift = torch.stack(sums).sum(0)
+        grad_scale = torch.stack(products).sum(0) * inverse_std
+        # scale * inverse_std * (g - mean(g) - x^ mean(g x^)), with x^ = (x - mean) * inverse_std
+        for x_block, out in zip(_blocks(x), _blocks(grad_x), strict=True):
+            projection = (x_block - mean).mul_(grad_scale * inverse_std / len(x)).add_(grad_shift / len(x))
+            out.sub_(projection).mul_(scale * inverse_std)
+        return grad_x, grad_scale, grad_shift, None
+
+
+def _blocks(rows: Tensor) -> tuple[Tensor, ...]:
+    return rows.split(max(1, BLOCK_VALUES // rows.shape[1]))
 
 
 def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:

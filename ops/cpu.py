@@ -1,0 +1,160 @@
+"""Compiles ops/cpu.cpp with the system's compiler at first use, caches the library and calls it through ctypes.
+
+The library lies in $XDG_CACHE_HOME/latentgnn-scannet (default ~/.cache/latentgnn-scannet) under a name made of two
+hashes: of everything that decides its content (source, flags, compiler, processor), and of the content itself. So a
+damaged file is noticed before it is loaded, and processes that compile at the same time each put a whole file there.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("cpu.cpp")
+# -ffp-contract=off: a fused multiply-add rounds once instead of twice, and a tie would be broken elsewhere.
+FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-pthread"]
+NATIVE = "-march=native"
+COMPILE_TIMEOUT = 120  # seconds; it takes one to three
+
+_library = None
+_origin = ""
+
+
+class CompileError(Exception):
+    """The kernels cannot be had on this machine; the message says why in one line."""
+
+
+def load() -> str:
+    """Make the kernels ready, compiling them if need be; returns where they came from. Raises CompileError."""
+    global _library, _origin
+    if _library is None:
+        try:
+            _library, _origin = _load()
+        except OSError as error:  # a full disk, say
+            raise CompileError(f"the kernels cannot be compiled or loaded: {error}") from error
+    return _origin
+
+
+def _load():
+    compiler = _compiler()
+    version = (_run([*compiler, "--version"]).splitlines() or ["unknown version"])[0]
+    decides = [SOURCE.read_text(), *FLAGS, NATIVE, *compiler, version, _processor()]
+    key = hashlib.sha256("\0".join(decides).encode()).hexdigest()[:16]
+    cache = _cache_dir()
+    if cache is None:  # a fresh private folder: a shared one could hold somebody else's library
+        with tempfile.TemporaryDirectory() as folder:
+            library = _open(_compile(compiler, Path(folder), key))
+        return library, f"C++, {version}, compiled: no cache folder is writable"
+    for path in cache.glob(f"ops-{key}-*.so"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster to remove it
+            if path.name == _name(key, path.read_bytes()):
+                return _open(path), f"C++, {version}, cached"
+            path.unlink()
+    return _open(_compile(compiler, cache, key)), f"C++, {version}, compiled"
+
+
+def _compiler() -> list[str]:
+    """$CXX, which may hold arguments, or the first of c++, g++, clang++ on the path."""
+    asked = os.environ.get("CXX")
+    candidates = [shlex.split(asked)] if asked else [["c++"], ["g++"], ["clang++"]]
+    for command in candidates:
+        if command and shutil.which(command[0]):
+            return command
+    raise CompileError(f"no C++ compiler found (tried {', '.join(shlex.join(c) for c in candidates)})")
+
+
+def _run(command: list) -> str:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT).stdout
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip() or f"exit status {error.returncode}").splitlines()[0]
+        raise CompileError(f"{command[0]} failed: {reason}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"{command[0]} failed: {error}") from error
+
+
+def _processor() -> str:
+    """What -march=native looks at: a cache in a shared home folder serves machines of several kinds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+
+
+def _cache_dir() -> Path | None:
+    """The folder for compiled kernels, made if absent; None if it cannot be made or written."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentgnn-scannet"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return None
+
+
+def _name(key: str, content: bytes) -> str:
+    return f"ops-{key}-{hashlib.sha256(content).hexdigest()[:16]}.so"
+
+
+def _compile(compiler: list[str], folder: Path, key: str) -> Path:
+    """Compile to a temporary name in folder, then rename to the final one."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        built = Path(scratch) / "ops.so"
+        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(built)]
+        try:
+            _run([*command, NATIVE])
+        except CompileError:  # some compilers refuse -march=native
+            _run(command)
+        return built.replace(folder / _name(key, built.read_bytes()))
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    library.batch_furthest_point_sample.argtypes = [pointer, size, size, size, pointer, size]
+    library.batch_ball_query.argtypes = [pointer, pointer, size, size, size, ctypes.c_float, size, pointer, size]
+    library.batch_three_nn.argtypes = [pointer, pointer, size, size, size, pointer, pointer, size]
+    return library
+
+
+def _call(function: str, *arguments) -> None:
+    """Tensors are passed as pointers to their first element; ctypes lets go of the GIL for the call."""
+    load()
+    values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
+    if getattr(_library, function)(*values, torch.get_num_threads()):
+        raise MemoryError(f"{function.removeprefix('batch_')}: no memory for a cloud's working arrays")
+
+
+def furthest_point_sample(xyz, m):
+    xyz = xyz.contiguous()
+    B, N, _ = xyz.shape
+    index = xyz.new_empty(B, m, dtype=torch.int64)
+    _call("batch_furthest_point_sample", xyz, B, N, m, index)
+    return index
+
+
+def ball_query(radius, nsample, xyz, centres):
+    xyz, centres = xyz.contiguous(), centres.contiguous()
+    B, N, _ = xyz.shape
+    M = centres.shape[1]
+    index = xyz.new_empty(B, M, nsample, dtype=torch.int64)
+    _call("batch_ball_query", xyz, centres, B, N, M, radius, nsample, index)
+    return index
+
+
+def three_nn(unknown, known):
+    unknown, known = unknown.contiguous(), known.contiguous()
+    B, N, _ = unknown.shape
+    M = known.shape[1]
+    distance, index = unknown.new_empty(B, N, 3), unknown.new_empty(B, N, 3, dtype=torch.int64)
+    _call("batch_three_nn", unknown, known, B, N, M, distance, index)
+    return distance, index
