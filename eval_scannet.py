@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return _run(args)
-    except (checkpoint.CheckpointError, SceneError) as error:
+    except (checkpoint.CheckpointError, SceneError, ops.cpu.CompileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8, help="tiles at a time")
     parser.add_argument("--workers", type=int, default=1, help="processes that read and tile scenes")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--ops", choices=ops.IMPLEMENTATIONS, default="auto")
+    parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
     parser.add_argument("--seed", type=int, default=0, help="of the points drawn from the tiles")
     return parser
 

@@ -70,7 +70,7 @@ def bn_momentum(base: float, chunks_seen: int) -> float:
 def main(argv: list[str] | None = None) -> int:
     try:
         train(parse_config(sys.argv[1:] if argv is None else argv))
-    except (TrainingError, checkpoint.CheckpointError, SceneError) as error:
+    except (TrainingError, checkpoint.CheckpointError, SceneError, ops.cpu.CompileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -100,7 +100,7 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--workers", type=int, default=2, help="processes that read scenes and cut chunks")
     add("--device", default="auto")
-    add("--ops", choices=ops.IMPLEMENTATIONS, default="auto", help="implementation of the point operators")
+    add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
 
     path = parser.parse_known_args(argv)[0].config
     args = parser.parse_args([*_flags_of_file(path, parser), *argv] if path else argv)
