@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="preprocessed scenes (default: those of the training run)")
     parser.add_argument("--split", choices=SPLITS, default="val")
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
+    parser.add_argument("--predictions", action="store_true", help="write predictions/<scan>.txt for any split")
     parser.add_argument("--allow-partial", action="store_true", help="score a split of which scenes are missing")
     parser.add_argument("--batch-size", type=int, default=8, help="tiles at a time")
     parser.add_argument("--workers", type=int, default=1, help="processes that read and tile scenes")
@@ -153,9 +154,9 @@ def _run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for result in evaluate(model.to(device), scenes, device, args.batch_size, args.workers):
         results.append(result)
-        if args.split == "test":
+        if args.split == "test" or args.predictions:
             write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
-    if args.split == "test":
+    if args.split == "test" or args.predictions:
         print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
 
     counts = add_counts(results)

@@ -138,7 +138,7 @@ def train(args: argparse.Namespace) -> None:
     if args.resume and last.exists():
         state = checkpoint.read(last)
         refuse_other_config(config, state["config"], last)
-    elif args.out.exists() and any(args.out.iterdir()):
+    elif not args.resume and args.out.exists() and any(args.out.iterdir()):
         raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
 
     data_dir = args.data or make_synthetic_data()
@@ -231,17 +231,11 @@ def train(args: argparse.Namespace) -> None:
                 )
             optimizer.step()
             losses.append(loss.item())
+            speed = len(losses) * args.batch_size * POINTS_PER_CHUNK / (time.perf_counter() - started)
+            progress.set_postfix_str(f"loss {losses[-1]:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
             progress.update()
-            progress.set_postfix(loss=f"{losses[-1]:.3f}", lr=f"{rate:.1e}", refresh=False)
 
-        seconds = time.perf_counter() - started
-        history.epoch(
-            epoch,
-            loss=float(np.mean(losses)),
-            lr=rate,
-            bn_momentum=momentum,
-            points_per_second=len(losses) * args.batch_size * POINTS_PER_CHUNK / seconds,
-        )
+        history.epoch(epoch, loss=np.mean(losses).item(), lr=rate, bn_momentum=momentum, points_per_second=speed)
         final = epoch == args.epochs
         if validation and (epoch % args.validate_every == 0 or final):
             accuracy = validate(epoch)
@@ -328,10 +322,8 @@ class RunLog:
 
     def epoch(self, epoch: int, **values: float) -> None:
         self._record(epoch, "train", values)
-        self.say(
-            f"epoch {epoch}: loss {values['loss']:.4f}, lr {values['lr']:.2e}, "
-            f"{values['points_per_second']:,.0f} points/s"
-        )
+        loss, rate, speed = values["loss"], values["lr"], values["points_per_second"]
+        self.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
 
     def scores(self, epoch: int, scores: dict) -> None:
         self._record(epoch, "val", {k: v for k, v in scores.items() if isinstance(v, float)})

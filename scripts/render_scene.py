@@ -1,6 +1,6 @@
 """A picture of a scan, seen from above one corner with the near walls cut away, and of its labels beside it.
 
-python scripts/render_scene.py --input scan.ply --out picture.png [--labels scan.labels.ply prediction.ply ...]
+python scripts/render_scene.py --input scan.ply --out picture.png [--labels scan.labels.ply prediction.txt ...]
 """
 
 import argparse
@@ -80,15 +80,24 @@ def render(xyz: np.ndarray, colour: np.ndarray, faces: np.ndarray | None = None,
     return image
 
 
-def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """The vertex table, faces (F, 3) or None, label (V,) or None of a PLY file."""
+def read_ply(path: Path) -> PlyData:
     try:
         ply = PlyData.read(path, known_list_len={"face": {"vertex_indices": 3}})
-        vertex = ply["vertex"].data
+        ply["vertex"]
     except (OSError, PlyParseError, KeyError) as error:
         raise SystemExit(f"render_scene: {path} is not a readable PLY mesh: {error}") from error
-    faces = ply["face"]["vertex_indices"] if "face" in ply and len(ply["face"].data) else None
-    return vertex, faces, vertex["label"].astype(int) if "label" in vertex.dtype.names else None
+    return ply
+
+
+def read_labels(path: Path, vertices: int) -> np.ndarray:
+    """(V,) nyu40 ids from a PLY file with `label`, or from a text file with one id a line."""
+    try:
+        label = read_ply(path)["vertex"]["label"] if path.suffix == ".ply" else np.loadtxt(path, dtype=int)
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"render_scene: {path} has no labels: {error}") from error
+    if label.shape != (vertices,):
+        raise SystemExit(f"render_scene: {path} has {label.size} labels for {vertices} vertices")
+    return label.astype(int)
 
 
 def class_colours(nyu40: np.ndarray) -> np.ndarray:
@@ -100,9 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, required=True, help="PLY mesh or point cloud")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, PNG")
-    parser.add_argument(
-        "--labels", type=Path, nargs="*", default=[], help="PLY files of the same vertices with `label`, nyu40 ids"
-    )
+    parser.add_argument("--labels", type=Path, nargs="*", default=[], help="nyu40 ids: PLY with `label`, or one a line")
+    parser.add_argument("--titles", nargs="*", default=[], help="of the panels (default: the files' names)")
     args = parser.parse_args(argv)
     import matplotlib
 
@@ -110,20 +118,19 @@ def main(argv: list[str] | None = None) -> int:
     from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
-    vertex, faces, _ = read_ply(args.input)
+    ply = read_ply(args.input)
+    vertex = ply["vertex"].data
+    faces = ply["face"]["vertex_indices"] if "face" in ply and len(ply["face"].data) else None
     xyz = np.column_stack([vertex[c] for c in "xyz"]).astype(np.float64)
     has_colour = {"red", "green", "blue"} <= set(vertex.dtype.names)
     colour = np.column_stack([vertex[c] for c in ("red", "green", "blue")]) if has_colour else np.full(xyz.shape, 180)
-    panels, shown = [(args.input.stem, colour)], set()
-    for path in args.labels:
-        label = read_ply(path)[2]
-        if label is None or len(label) != len(xyz):
-            parser.exit(2, f"render_scene: {path} has no `label` for the {len(xyz)} vertices of {args.input}\n")
-        panels.append((path.stem, class_colours(label)))
-        shown |= set(NYU40_TO_CLASS[label[(label > 0) & (label < NUM_NYU40)]].tolist())
+    labels = [read_labels(path, len(xyz)) for path in args.labels]
+    panels = [colour, *map(class_colours, labels)]
+    titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
+    shown = {k for label in labels for k in NYU40_TO_CLASS[label[(label > 0) & (label < NUM_NYU40)]].tolist()}
 
     figure, axes = plt.subplots(1, len(panels), figsize=(7 * len(panels), 7), squeeze=False, layout="constrained")
-    for axis, (title, colours) in zip(axes[0], panels, strict=True):
+    for axis, title, colours in zip(axes[0], titles, panels, strict=True):
         axis.imshow(render(xyz, colours, faces))
         axis.set_title(title)
         axis.axis("off")

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -76,6 +77,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run, tiny_data, tmp_
     assert [entry["loss"] for entry in entries(out, "train")] == [entry["loss"] for entry in entries(run, "train")]
 
 
+def test_resuming_a_run_that_died_before_its_first_checkpoint_starts_afresh(tiny_data, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert train_scannet.main(arguments(tiny_data, tmp_path, "--epochs", "1", "--resume", "auto")) == 0
+
+
 def test_the_log_of_epochs_after_the_checkpoint_is_taken_back(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3)))
     train_scannet.RunLog(tmp_path, first_epoch=3).close()
@@ -139,7 +145,7 @@ def test_bad_config_files_are_refused(tmp_path, capsys, content, message):
     path.write_text(content)
     with pytest.raises(SystemExit):
         train_scannet.parse_config(["--config", str(path)])
-    assert __import__("re").search(message, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_bad_numbers_are_refused(capsys):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from data.synthetic import write_ply
 from data.synthetic_mesh import box_mesh
@@ -60,20 +61,27 @@ def test_the_script_draws_a_panel_for_each_file(room, tmp_path):
     write_ply(tmp_path / "labels.ply", xyz, colour, faces, label)
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     assert render_scene.main(["--input", str(tmp_path / "scan.ply"), "--out", str(one)]) == 0
-    labels = ["--labels", str(tmp_path / "labels.ply")]
-    assert render_scene.main(["--input", str(tmp_path / "scan.ply"), "--out", str(two), *labels]) == 0
-    from matplotlib.image import imread
+    np.savetxt(tmp_path / "labels.txt", label, fmt="%d")
+    for labels in ("labels.ply", "labels.txt"):
+        flags = ["--labels", str(tmp_path / labels), "--titles", "colours", "truth"]
+        assert render_scene.main(["--input", str(tmp_path / "scan.ply"), "--out", str(two), *flags]) == 0
+        assert imread(two).shape[1] == 2 * imread(one).shape[1]
 
-    assert imread(two).shape[1] == 2 * imread(one).shape[1]
 
-
-def test_unusable_files_are_named(room, tmp_path, capsys):
+def test_unusable_files_are_named(room, tmp_path):
     xyz, colour, faces = room
     write_ply(tmp_path / "scan.ply", xyz, colour, faces)
     (tmp_path / "no.ply").write_bytes(b"no mesh")
     with pytest.raises(SystemExit, match=r"no\.ply is not a readable PLY"):
         render_scene.main(["--input", str(tmp_path / "no.ply"), "--out", str(tmp_path / "x.png")])
     arguments = ["--input", str(tmp_path / "scan.ply"), "--out", str(tmp_path / "x.png"), "--labels"]
-    with pytest.raises(SystemExit):
-        render_scene.main([*arguments, str(tmp_path / "scan.ply")])
-    assert "no `label`" in capsys.readouterr().err
+    for name, content, message in (
+        ("short.txt", "1\n2\n", "has 2 labels for"),
+        ("words.txt", "wall\n", "has no labels"),
+        ("scan.ply", None, "has no labels"),
+        ("none.txt", None, "has no labels"),
+    ):
+        if content:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(SystemExit, match=f"{name} {message}"):
+            render_scene.main([*arguments, str(tmp_path / name)])
