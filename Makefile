@@ -3,6 +3,7 @@
 # Both make .venv and install the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
+export OMP_WAIT_POLICY ?= PASSIVE # see train_scannet.py
 INSTALLED := .venv/installed
 
 .PHONY: demo test clean
@@ -13,7 +14,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest
 
 $(INSTALLED): constraints.txt requirements.txt tests/requirements.txt
 	$(PYTHON) -m venv .venv

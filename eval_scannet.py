@@ -10,10 +10,13 @@ scannet-benchmark  a prediction for every vertex of the mesh, one confusion matr
 import argparse
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as in train_scannet.py
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from tqdm import tqdm
 
 import ops
 from data import metrics
+from data.atomic_write import replacing
 from data.datasets import LabelPolicy, SceneTiles, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
 from data.scenes import SceneError, read_manifest
@@ -93,24 +97,53 @@ def _predict_vertices(model: PointNet2, scene: SceneTiles, device: torch.device,
 def _logits(model: PointNet2, tiles: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:
     """Logits (N, 21) float32 on the CPU of each of the tiles (T, N, 3 + F)."""
     for start in range(0, len(tiles), batch_size):
-        points = torch.from_numpy(tiles[start : start + batch_size]).to(device)
-        yield from model(points).float().cpu()
+        logits = model(torch.from_numpy(tiles[start : start + batch_size]).to(device)).float().cpu()
+        if not torch.isfinite(logits).all():
+            raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
+        yield from logits
 
 
 def choose_device(name: str) -> torch.device:
     """The one place that names a device: "auto" is the GPU of this process if there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SystemExit(f"error: --device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return torch.device(name)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number that is at least `least`."""
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+        return number
+
+    return convert
+
+
+def error_line(error: Exception) -> str:
+    """One line; of an error in a loader process, whose message torch wraps in its traceback, the last one."""
+    return "error: " + str(error).strip().splitlines()[-1].removeprefix("data.scenes.SceneError: ")
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return _run(args)
-    except (checkpoint.CheckpointError, SceneError, ops.cpu.CompileError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (checkpoint.CheckpointError, SceneError, ops.cpu.CompileError, OSError) as error:
+        print(error_line(error), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was scored", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,15 +154,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
     parser.add_argument("--predictions", action="store_true", help="write predictions/<scan>.txt for any split")
     parser.add_argument("--allow-partial", action="store_true", help="score a split of which scenes are missing")
-    parser.add_argument("--batch-size", type=int, default=8, help="tiles at a time")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read and tile scenes")
+    parser.add_argument("--batch-size", type=whole_number(1), default=8, help="tiles at a time")
+    parser.add_argument("--workers", type=whole_number(0), default=1, help="processes that read and tile scenes")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
-    parser.add_argument("--seed", type=int, default=0, help="of the points drawn from the tiles")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the points drawn from the tiles")
     return parser
 
 
 def _run(args: argparse.Namespace) -> int:
+    device = choose_device(args.device)
     content = checkpoint.read(args.checkpoint)
     model = checkpoint.build(content, args.checkpoint)
     config = content["config"]  # of the training run
@@ -144,7 +178,6 @@ def _run(args: argparse.Namespace) -> int:
             return 2
 
     ops.use(args.ops)
-    device = choose_device(args.device)
     sha256 = checkpoint.weights_sha256(model)
     out = args.out or _run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
     print(f"device {device}, {ops.describe()}\n{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
@@ -177,8 +210,12 @@ def _run(args: argparse.Namespace) -> int:
         "other": policy.other,
         "seed": args.seed,
     }
-    (out / "results.json").write_text(json.dumps(report, indent=2) + "\n")
-    (out / "results.md").write_text(markdown(report, args.checkpoint))
+    for name, text in (
+        ("results.json", json.dumps(report, indent=2) + "\n"),
+        ("results.md", markdown(report, args.checkpoint)),
+    ):
+        with replacing(out / name) as temporary:
+            temporary.write_text(text)
     write_per_scene(out / "per_scene.csv", results)
     draw_confusion(out / "confusion.png", counts["voxel"])
     print(class_table(report))
@@ -189,7 +226,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _run_folder(path: Path) -> Path:
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = path.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
 
 
 def write_submission(path: Path, predicted: np.ndarray) -> None:

@@ -7,13 +7,17 @@ batch-norm momentum halved every 200,000 chunks. The run folder gets config, log
 """
 
 import argparse
+import hashlib
 import json
-import math
 import os
 import platform
 import sys
 import time
 from pathlib import Path
+
+# Before torch is imported: its idle threads then sleep. Spinning, they slow a step up to 40-fold where other processes,
+# such as the loader's, want the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
@@ -23,10 +27,11 @@ from tqdm import tqdm
 
 import ops
 from data import metrics
+from data.atomic_write import replacing
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
 from data.scenes import SceneError, read_manifest
-from eval_scannet import add_counts, choose_device, class_table, evaluate
+from eval_scannet import add_counts, choose_device, class_table, error_line, evaluate, whole_number
 from models import checkpoint, pointnet2
 from models.losses import weighted_cross_entropy
 from models.shared_mlp import set_batch_norm_momentum
@@ -37,22 +42,12 @@ LEARNING_RATE_DECAY = 0.7
 BN_MOMENTUM_DECAY = 0.5
 BN_MOMENTUM_FLOOR = 0.01
 
-CONTEXT_OF_MODEL = {"pointnet2": "none", "non_local": "non_local", "latentgnn": "latentgnn"}
+CONTEXT_OF_MODEL = {"pointnet2" if context == "none" else context: context for context in pointnet2.CONTEXTS}
 SYNTHETIC_SCANS, SYNTHETIC_DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
-FREE_ON_RESUME = {
-    "epochs",
-    "workers",
-    "device",
-    "ops",
-    "validate_every",
-    "save_every",
-    "resume",
-    "out",
-    "data",
-    "config",
-}
+FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "validate_every", "save_every", "data")
+NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what it is
 
 
 class TrainingError(Exception):
@@ -70,9 +65,12 @@ def bn_momentum(base: float, chunks_seen: int) -> float:
 def main(argv: list[str] | None = None) -> int:
     try:
         train(parse_config(sys.argv[1:] if argv is None else argv))
-    except (TrainingError, checkpoint.CheckpointError, SceneError, ops.cpu.CompileError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (TrainingError, checkpoint.CheckpointError, SceneError, ops.cpu.CompileError, OSError) as error:
+        print(error_line(error), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume auto goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -86,29 +84,29 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--out", type=Path, help="run folder (default: runs/<name>)")
     add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if there is none")
     add("--model", choices=list(CONTEXT_OF_MODEL), default="latentgnn")
-    add("--kernels", type=int, default=1, help="low-rank kernels of each LatentGNN layer")
+    add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
     add("--grouping", choices=["ssg", "msg"], default="ssg", help="single- or multi-scale grouping of PointNet++")
     add("--features", nargs="*", choices=list(POINT_FEATURES), default=[], help="point features beside xyz")
     add("--unannotated", choices=["drop", "ignore"], default="drop", help="vertices without annotation")
     add("--other", choices=["train", "ignore"], default="train", help="annotated vertices outside the 20 classes")
-    add("--epochs", type=int, default=200, help="one chunk per scene each")
-    add("--batch-size", type=int, default=64)
+    add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
+    add("--batch-size", type=whole_number(1), default=64)
     add("--lr", type=float, default=1e-3)
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
-    add("--validate-every", type=int, default=5, help="epochs")
-    add("--save-every", type=int, default=1, help="epochs")
-    add("--seed", type=int, default=0)
-    add("--workers", type=int, default=2, help="processes that read scenes and cut chunks")
+    add("--validate-every", type=whole_number(1), default=5, help="epochs")
+    add("--save-every", type=whole_number(1), default=1, help="epochs")
+    add("--seed", type=whole_number(0), default=0)
+    add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks")
     add("--device", default="auto")
     add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
 
     path = parser.parse_known_args(argv)[0].config
     args = parser.parse_args([*_flags_of_file(path, parser), *argv] if path else argv)
-    for name in ("epochs", "batch_size", "kernels", "validate_every", "save_every"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(args, name)}; it has to be at least 1")
-    if args.workers < 0:
-        parser.error(f"--workers is {args.workers}; it has to be at least 0")
+    if not 0 < args.lr < float("inf"):
+        parser.error(f"--lr is {args.lr}; it has to be a positive number")
+    if not 0 < args.bn_momentum <= 1:
+        parser.error(f"--bn-momentum is {args.bn_momentum}; it has to be above 0, and at most 1")
+    args.features = [name for name in POINT_FEATURES if name in args.features]  # their order in a point
     args.name = args.name or (f"latentgnn_k{args.kernels}" if args.model == "latentgnn" else args.model)
     args.out = args.out or Path("runs") / args.name
     return args
@@ -118,7 +116,7 @@ def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """The entries of a config file as flags, so that the parser checks them as it checks the command line."""
     try:
         entries = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         parser.error(f"--config {path}: cannot be read as JSON ({error})")
     known = set(vars(parser.parse_args([])))
     if not isinstance(entries, dict) or not entries.keys() <= known:
@@ -132,7 +130,8 @@ def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 
 
 def train(args: argparse.Namespace) -> None:
-    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
+    device = choose_device(args.device)
     last, best = args.out / "checkpoints" / "last.pt", args.out / "checkpoints" / "best.pt"
     state = None
     if args.resume and last.exists():
@@ -142,8 +141,11 @@ def train(args: argparse.Namespace) -> None:
         raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
 
     data_dir = args.data or make_synthetic_data()
-    config["data"] = str(data_dir)
+    config["data"] = str(data_dir.resolve())
     manifest = read_manifest(data_dir)
+    digest = scenes_digest(manifest)
+    if state and state.get("scenes_digest") != digest:
+        raise TrainingError(f"{last} was trained on other scenes than those of {data_dir}; give its --data")
     policy = LabelPolicy(args.unannotated, args.other)
     chunks = TrainingChunks(scene_files(data_dir, manifest, "train"), args.seed, policy, args.features)
     batches = ChunkBatches(len(chunks), args.batch_size, args.seed)
@@ -156,7 +158,6 @@ def train(args: argparse.Namespace) -> None:
         validation = WholeScenes(files, args.seed, policy, args.features, covering=False)
 
     ops.use(args.ops)
-    device = choose_device(args.device)
     model = pointnet2.build(
         pointnet2.PointNet2Config(
             context=CONTEXT_OF_MODEL[args.model],
@@ -169,13 +170,12 @@ def train(args: argparse.Namespace) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.999))
     first_epoch, best_accuracy = 1, -1.0
     if state:
-        restore(model, optimizer, state, last)
-        first_epoch, best_accuracy = state["epoch"] + 1, state["best_voxel_accuracy"]
+        first_epoch, best_accuracy = restore(model, optimizer, state, last)
 
     (args.out / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(args.out / "config.json", config)
     write_json(args.out / "environment.json", environment(device))
-    history = RunLog(args.out, first_epoch)
+    history = RunLog(args.out, kept_epochs=state["epoch"] if state else -1)
     history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, on {device}")
     history.say(ops.describe())
     history.say(
@@ -193,14 +193,14 @@ def train(args: argparse.Namespace) -> None:
         history.scores(epoch, scores)
         return scores["voxel_accuracy"] or 0.0
 
-    def training_state(epoch: int, selected_on: str | None) -> dict:
-        return {
-            "config": config,
+    def save(path: Path, epoch: int, selected_on: str | None = None) -> None:
+        training_state = {
+            "scenes_digest": digest,
             "optimizer": optimizer.state_dict(),
             "epoch": epoch,
             "best_voxel_accuracy": best_accuracy,
-            "selected_on": selected_on,
         }
+        checkpoint.save(path, model, config, selected_on, **training_state)
 
     if validation and not state:
         validate(epoch=0)  # the untrained network: the line that every later one has to beat
@@ -222,12 +222,15 @@ def train(args: argparse.Namespace) -> None:
             loss = weighted_cross_entropy(logits, batch["classes"].to(device), batch["weight"].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            gradient = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)  # measured, not clipped
+            gradient = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
             if not (torch.isfinite(loss) and torch.isfinite(gradient)):
                 names = ", ".join(chunks.scenes[index].name for index in batch["scene"])
+                history.say(
+                    f"loss {loss.item()}, gradient norm {gradient.item()} in epoch {epoch}, step {step}: {names}"
+                )
                 raise TrainingError(
-                    f"loss {loss.item()}, gradient norm {gradient.item()} at epoch {epoch}, step {step}, "
-                    f"scenes {names}. The last checkpoint is from before; a smaller --lr may help"
+                    f"loss {loss.item()}, gradient norm {gradient.item()} in epoch {epoch}, step {step}, with the "
+                    f"scenes {names}. Nothing of this epoch was saved; look at these scenes, or lower --lr"
                 )
             optimizer.step()
             losses.append(loss.item())
@@ -236,15 +239,16 @@ def train(args: argparse.Namespace) -> None:
             progress.update()
 
         history.epoch(epoch, loss=np.mean(losses).item(), lr=rate, bn_momentum=momentum, points_per_second=speed)
+        if not all(torch.isfinite(p).all() for p in model.parameters()):
+            raise TrainingError(f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
         final = epoch == args.epochs
         if validation and (epoch % args.validate_every == 0 or final):
             accuracy = validate(epoch)
             if accuracy > best_accuracy:
                 best_accuracy = accuracy
-                selected_on = f"voxel accuracy on the validation split, every {args.validate_every} epochs"
-                checkpoint.save(best, model, **training_state(epoch, selected_on))
+                save(best, epoch, f"voxel accuracy on the validation split, every {args.validate_every} epochs")
         if epoch % args.save_every == 0 or final:
-            checkpoint.save(last, model, **training_state(epoch, None))
+            save(last, epoch)
     progress.close()
     checkpoint.export(args.out / "export", model)
     history.say(f"checkpoints in {args.out / 'checkpoints'}; score one with eval_scannet.py --checkpoint {last}")
@@ -264,12 +268,14 @@ def make_synthetic_data() -> Path:
     return SYNTHETIC_DATA
 
 
-def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict, path: Path) -> None:
+def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict, path: Path) -> tuple[int, float]:
+    """Takes over weights and optimizer state; returns the next epoch and the best voxel accuracy so far."""
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        return state["epoch"] + 1, state["best_voxel_accuracy"]
     except (RuntimeError, ValueError, KeyError) as error:
-        raise checkpoint.CheckpointError(f"{path}: does not fit this model: {error}") from error
+        raise checkpoint.CheckpointError(f"{path}: training cannot go on from it: {error}") from error
 
 
 def refuse_other_config(config: dict, saved: dict, path: Path) -> None:
@@ -280,6 +286,12 @@ def refuse_other_config(config: dict, saved: dict, path: Path) -> None:
     ]
     if differing:
         raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
+
+
+def scenes_digest(manifest: dict) -> str:
+    """Identity of the training scenes, wherever they lie."""
+    files = [(name, manifest["scenes"][name]["sha256"]) for name in manifest["splits"]["train"]]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def seed_of_step(seed: int, step: int) -> int:
@@ -307,14 +319,16 @@ def write_json(path: Path, content: dict) -> None:
 class RunLog:
     """What a run says: on screen and in log.txt, as numbers in metrics.jsonl and in TensorBoard."""
 
-    def __init__(self, folder: Path, first_epoch: int):
+    def __init__(self, folder: Path, kept_epochs: int):
         """On resumption, what was written after the checkpoint is taken back: it will be written again."""
         path = folder / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        path.write_text("".join(line + "\n" for line in lines if json.loads(line)["epoch"] < first_epoch))
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= kept_epochs]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
         self.metrics_file = open(path, "a", buffering=1)
         self.log_file = open(folder / "log.txt", "a", buffering=1)
-        self.board = SummaryWriter(folder / "tensorboard", purge_step=first_epoch)
+        self.board = SummaryWriter(folder / "tensorboard", purge_step=kept_epochs + 1)
 
     def say(self, text: str) -> None:
         tqdm.write(text)

@@ -60,8 +60,11 @@ def tile_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = POIN
     Tiles start at the scene's minimum. A tile with under 1 % core among its drawn points is left out.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    low, counts = _tile_grid(xyz)
-    for tile in np.ndindex(*counts):
+    low, tile_of = _tiles(xyz)
+    occupied = np.unique(tile_of, axis=0)
+    near = occupied[:, None] + np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])  # a core has a margin
+    near = near[((near >= 0) & (near <= occupied.max(0))).all(2)]
+    for tile in np.unique(near, axis=0):
         core_low, core_high = _tile_box(xyz, low, tile)
         crop = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
         if len(crop) == 0:
@@ -79,13 +82,10 @@ def covering_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = 
     hold what is still missing, filled up at random and in random order, so that the density stays that of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    low, counts = _tile_grid(xyz)
-    tile_of = np.clip(np.floor((xyz[:, :2] - low[:2]) / CHUNK_SIZE).astype(np.int64), 0, np.array(counts) - 1)
-    for tile in np.ndindex(*counts):
+    low, tile_of = _tiles(xyz)
+    for tile in np.unique(tile_of, axis=0):
         in_tile = (tile_of == tile).all(1)
         missing = np.flatnonzero(in_tile)
-        if len(missing) == 0:
-            continue
         crop = np.flatnonzero(_inside(xyz, *_tile_box(xyz, low, tile), CONTEXT))
         index = crop[rng.integers(len(crop), size=num_points)]
         while True:
@@ -110,13 +110,13 @@ def _occupied(xyz: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     return len(np.unique(np.ravel_multi_index(cell.T, OCCUPANCY_GRID))) / np.prod(OCCUPANCY_GRID)
 
 
-def _tile_grid(xyz: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+def _tiles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scene's minimum (3,) float64, and for each vertex the column and row of its tile, (V, 2) int64."""
     low, high = xyz.min(0).astype(np.float64), xyz.max(0).astype(np.float64)
-    nx, ny = np.maximum(np.ceil((high - low)[:2] / CHUNK_SIZE).astype(int), 1)
-    return low, (int(nx), int(ny))
+    last = np.maximum(np.ceil((high - low)[:2] / CHUNK_SIZE).astype(np.int64), 1) - 1
+    return low, np.clip(np.floor((xyz[:, :2] - low[:2]) / CHUNK_SIZE).astype(np.int64), 0, last)
 
 
-def _tile_box(xyz: np.ndarray, low: np.ndarray, tile: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _tile_box(xyz: np.ndarray, low: np.ndarray, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     core_low = low + np.array([tile[0] * CHUNK_SIZE, tile[1] * CHUNK_SIZE, 0])
-    core_high = core_low + np.array([CHUNK_SIZE, CHUNK_SIZE, xyz[:, 2].max() - low[2]])
-    return core_low, core_high
+    return core_low, core_low + np.array([CHUNK_SIZE, CHUNK_SIZE, xyz[:, 2].max() - low[2]])

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from data import augment, chunks
-from data.scannet import NUM_CLASSES, NYU40_TO_CLASS
+from data.scannet import NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
 from data.scenes import SceneError, read_scene
 
 POINT_FEATURES = {"colour": 3, "normal": 3}  # optional channels after xyz, in this order
@@ -60,9 +60,25 @@ class LabelPolicy:
 
 @dataclass(frozen=True)
 class SceneFile:
+    """A scene as the manifest describes it."""
+
     name: str
     path: Path
+    vertices: int  # V
     nyu40_histogram: np.ndarray  # (41,) vertices by nyu40 id; all 0 for a scan without labels
+
+    def read_points(self, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        """points (V, 3 + F) float32 and nyu40 (V,) uint8 or None. Colours are scaled to [0, 1]."""
+        scene = read_scene(self.path, fields=("xyz", "nyu40", *features))
+        labelled = scene.nyu40 is not None
+        if (scene.name, len(scene.xyz), labelled) != (self.name, self.vertices, self.nyu40_histogram.any()):
+            raise SceneError(f"{self.path}: is not the scene that manifest.json describes; preprocess it again")
+        columns = [scene.xyz]
+        if "colour" in features:
+            columns.append(scene.colour.astype(np.float32) / 255)
+        if "normal" in features:
+            columns.append(scene.normal)
+        return np.concatenate(columns, axis=1), scene.nyu40
 
 
 def scene_files(data_dir: str | Path, manifest: dict, split: str) -> list[SceneFile]:
@@ -72,7 +88,12 @@ def scene_files(data_dir: str | Path, manifest: dict, split: str) -> list[SceneF
         raise SceneError(f"{data_dir}: the {split} split has no scenes; preprocess scans of that split first")
     entries = manifest["scenes"]
     return [
-        SceneFile(name, Path(data_dir) / entries[name]["file"], np.array(entries[name]["nyu40_histogram"]))
+        SceneFile(
+            name,
+            Path(data_dir) / entries[name]["file"],
+            entries[name]["vertices"],
+            np.array(entries[name]["nyu40_histogram"]),
+        )
         for name in names
     ]
 
@@ -81,17 +102,18 @@ class TrainingChunks(Dataset):
     """One augmented training chunk for each key (epoch, position, scene) that ChunkBatches yields.
 
     Items: points (N, 3 + F) float32, classes (N,) int64, weight (N,) float32, scene int.
-    Scenes without any annotation cannot be trained on; they are left out and named in `left_out`.
+    Scenes without a vertex that the policy trains on are left out and named in `left_out`.
     """
 
     def __init__(
         self, scenes: Sequence[SceneFile], seed: int, policy: LabelPolicy | None = None, features: Sequence[str] = ()
     ):
-        self.scenes = [scene for scene in scenes if scene.nyu40_histogram[1:].any()]
-        self.left_out = [scene.name for scene in scenes if not scene.nyu40_histogram[1:].any()]
-        if not self.scenes:
-            raise SceneError("no training scene has annotated vertices: was ScanNet's labels.ply or label table there?")
         self.seed, self.policy, self.features = seed, policy or LabelPolicy(), tuple(features)
+        trained = self.policy.trained(np.arange(NUM_NYU40))  # (41,) bool, nyu40 ids
+        self.scenes = [scene for scene in scenes if scene.nyu40_histogram[trained].any()]
+        self.left_out = [scene.name for scene in scenes if not scene.nyu40_histogram[trained].any()]
+        if not self.scenes:
+            raise SceneError("no training scene has vertices to train on: none is annotated, or --other leaves none")
         self.class_weights = self.policy.class_weights(sum(scene.nyu40_histogram for scene in self.scenes))
 
     def __len__(self) -> int:
@@ -100,7 +122,7 @@ class TrainingChunks(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, torch.Tensor | int]:
         epoch, position, scene = key
         rng = np.random.default_rng([self.seed, epoch, 1 + position])  # 0 is the epoch's order
-        points, nyu40 = _read_points(self.scenes[scene].path, self.features)
+        points, nyu40 = self.scenes[scene].read_points(self.features)
         kept = self.policy.kept(nyu40)
         points, nyu40 = points[kept], nyu40[kept]
 
@@ -144,7 +166,7 @@ class ChunkBatches(Sampler[list[SampleKey]]):
 
 @dataclass(frozen=True)
 class SceneTiles:
-    """A scene as the two evaluation protocols see it. `tiles` is empty for a scan without labels."""
+    """A scene as the two evaluation protocols see it. A scan without labels has no tiles: T = 0."""
 
     name: str
     nyu40: np.ndarray | None  # (V,) uint8
@@ -176,7 +198,7 @@ class WholeScenes(Dataset):
 
     def __getitem__(self, index: int) -> SceneTiles:
         scene = self.scenes[index]
-        points, nyu40 = _read_points(scene.path, self.features)
+        points, nyu40 = scene.read_points(self.features)
         rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
 
         kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
@@ -195,17 +217,6 @@ class WholeScenes(Dataset):
             cover_index=cover_index,
             cover_core=cover_core,
         )
-
-
-def _read_points(path: Path, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """points (V, 3 + F) float32 and nyu40 (V,) uint8 or None. Colours are scaled to [0, 1]."""
-    scene = read_scene(path, fields=("xyz", "nyu40", *features))
-    columns = [scene.xyz]
-    if "colour" in features:
-        columns.append(scene.colour.astype(np.float32) / 255)
-    if "normal" in features:
-        columns.append(scene.normal)
-    return np.concatenate(columns, axis=1), scene.nyu40
 
 
 def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:

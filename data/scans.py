@@ -13,6 +13,9 @@ from data.scannet import KNOWN_STRAY_LABELS, NUM_NYU40
 TRIANGLE = {"face": {"vertex_indices": 3, "vertex_index": 3}}  # lets plyfile map the file, 100 x faster than row by row
 
 
+MAX_EXTENT = 1000.0  # metres; a scan that spans more is not in metres, or has stray vertices
+
+
 class ScanError(Exception):
     """A raw scan or label table that cannot be read: the message names the file and the cause."""
 
@@ -82,6 +85,8 @@ def read_mesh(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ScanError(
             f"{path}: {np.count_nonzero(~np.isfinite(xyz).all(axis=1))} vertices have NaN or infinite coordinates"
         )
+    if (extent := float(np.ptp(xyz.astype(np.float64), axis=0).max())) > MAX_EXTENT:
+        raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: coordinates have to be in metres")
     colour = np.stack([_column(path, ply, "vertex", key, "u") for key in ("red", "green", "blue")], axis=1)
     if colour.dtype != np.uint8:
         raise ScanError(f"{path}: colours are {colour.dtype}, not uchar")
@@ -126,12 +131,12 @@ def read_label_table(path) -> dict[str, int]:
         if not any(cell.strip() for cell in row):
             continue
         try:
-            nyu40 = int(row[id_column].strip() or 0)
+            name, nyu40 = row[name_column].strip(), int(row[id_column].strip() or 0)
         except (IndexError, ValueError) as error:
-            raise ScanError(f"{path}: row {line} has no integer nyu40id") from error
+            raise ScanError(f"{path}: row {line} has no raw_category or no integer nyu40id") from error
         if not 0 <= nyu40 < NUM_NYU40:
             raise ScanError(f"{path}: row {line} has nyu40id {nyu40}, not 0 to {NUM_NYU40 - 1}")
-        table[row[name_column].strip()] = nyu40
+        table[name] = nyu40
     return table
 
 

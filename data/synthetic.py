@@ -21,6 +21,7 @@ import numpy as np
 from plyfile import PlyData, PlyElement
 from tqdm import tqdm
 
+from data.chunks import CHUNK_SIZE, CONTEXT
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
 from data.synthetic_mesh import box_mesh, part_mesh, roughen, seen_faces, segments
 from data.synthetic_objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
@@ -60,7 +61,6 @@ COLOURS = np.array(  # white, grey, beech, oak, walnut, black, blue, green, red
     [(225, 222, 215), (150, 150, 150), (205, 175, 130), (165, 125, 85), (110, 75, 50), (60, 60, 65), (85, 105, 145),
      (115, 135, 105), (150, 75, 65)]
 )  # fmt: skip
-TILE, CONTEXT = 1.5, 0.2  # the evaluation's
 SEEN = 20  # vertices by which an object counts as seen, the smallest segment of ScanNet
 SHARES = {  # percent of ScanNet's vertices that carry one of the 20 classes
     "wall": 32.0, "floor": 24.4, "cabinet": 4.3, "bed": 2.9, "chair": 7.7, "sofa": 2.6, "table": 3.8, "door": 4.8,
@@ -341,11 +341,11 @@ def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
     the types of room that can hold all that is seen there.
     """
     corner = xyz[:, :2].min(0)
-    tile = np.floor((xyz[:, :2] - corner) / TILE)  # (V, 2)
+    tile = np.floor((xyz[:, :2] - corner) / CHUNK_SIZE)  # (V, 2)
     everything = np.ones(len(xyz), bool)
     windows = [(everything, everything)]
     for t in np.unique(tile, axis=0):
-        from_low, from_high = xyz[:, :2] - (corner + t * TILE), (corner + (t + 1) * TILE) - xyz[:, :2]
+        from_low, from_high = xyz[:, :2] - (corner + t * CHUNK_SIZE), (corner + (t + 1) * CHUNK_SIZE) - xyz[:, :2]
         windows.append(((tile == t).all(1), (np.minimum(from_low, from_high) >= -CONTEXT).all(1)))
     n, views = len(SHELL) + len(plan.items), {i: [] for i, item in enumerate(plan.items) if item.pair}
     for core, inside in windows:
@@ -428,14 +428,19 @@ def make_dataset(out: Path, scenes: int = 64, seed: int = 0, workers: int = 2, s
     """
     if not 2 <= scenes <= MOST_SCENES:
         raise ValueError(f"cannot make {scenes} scenes: 2 to {MOST_SCENES}, of which a quarter are for validation")
+    if seed < 0 or workers < 1:
+        raise ValueError(f"seed {seed} and workers {workers}: a seed is 0 or more, there are 1 or more workers")
     arguments = {"scenes": scenes, "seed": seed, "shuffle_labels": shuffled}
     report_file = out / "synthetic.json"
     if out.exists() and any(out.iterdir()):
-        found = json.loads(report_file.read_text()) if report_file.is_file() else {}
-        if found.get("arguments") != arguments:
-            holds = f"rooms of {found['arguments']}" if "arguments" in found else "something else"
-            raise FileExistsError(f"{out} holds {holds}, wanted {arguments}: give another --out, or delete it first")
-        if found["finished"]:
+        try:
+            found = json.loads(report_file.read_text())
+            made, finished = found["arguments"], found["finished"]
+        except (OSError, ValueError, KeyError, TypeError):
+            made, finished = "something else", False
+        if made != arguments:
+            raise FileExistsError(f"{out} holds {made}, wanted {arguments}: give another --out, or delete it first")
+        if finished and len(list((out / "scans").glob("*/*.kinds.json"))) == scenes:
             return found
     (out / "splits").mkdir(parents=True, exist_ok=True)
     report_file.write_text(json.dumps({"finished": False, "arguments": arguments}))

@@ -7,7 +7,6 @@ whole or not at all.
 import dataclasses
 import hashlib
 import json
-import pickle
 from pathlib import Path
 
 import torch
@@ -23,12 +22,20 @@ class CheckpointError(Exception):
     """The message names the file, what is wrong with it and what to do."""
 
 
-def save(path: str | Path, model: PointNet2, **training_state) -> None:
-    """Write the model and any further entries (optimizer state, epoch, ...) atomically. OSError if that fails."""
+def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | None = None, **training_state) -> None:
+    """Write a checkpoint whole or not at all. OSError or RuntimeError if that fails.
+
+    Args:
+        config: settings of the training run, of which evaluation reads data, unannotated, other and features.
+        selected_on: on what scores this epoch was chosen among others; None if it was not.
+        training_state: what goes on from here: optimizer state, epoch, ...
+    """
     content = {
         "format_version": FORMAT_VERSION,
         "model_config": dataclasses.asdict(model.config),
         "model": model.state_dict(),
+        "config": config,
+        "selected_on": selected_on,
         **training_state,
     }
     with replacing(Path(path)) as temporary:
@@ -38,13 +45,14 @@ def save(path: str | Path, model: PointNet2, **training_state) -> None:
 def read(path: str | Path) -> dict:
     """A checkpoint's entries, tensors on the CPU. CheckpointError if it is missing, broken or of another format."""
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint")
+        raise CheckpointError(f"{path}: there is no such checkpoint file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); use another one") from error
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+    wanted = {"model_config", "model", "config", "selected_on"}
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION or wanted - content.keys():
         raise CheckpointError(f"{path}: is not a checkpoint of format {FORMAT_VERSION} written by train_scannet.py")
     return content
 

@@ -23,12 +23,14 @@ import numpy as np
 import torch
 
 import ops
+from data.chunks import POINTS_PER_CHUNK as POINTS
+from models.pointnet2 import CENTRES, SSG
 from ops import reference
 
-CLOUDS, POINTS = 2, 8192
+CLOUDS = 2
 SIDE, HEIGHT, NOISE, STRAY = 1.5, 3.0, 0.005, 0.04  # of a chunk: metres, metres, metres, share of points
-LEVELS = [(1024, 0.1), (256, 0.2), (64, 0.4), (16, 0.8)]  # centres and ball radius (m) of each set abstraction
-NSAMPLE = 32
+LEVELS = [(m, scale.radius) for m, (scale,) in zip(CENTRES, SSG, strict=True)]  # centres and ball radius (m)
+NSAMPLE = SSG[0][0].neighbours
 FPSAMPLE_HEIGHT = 5  # of its kd-tree: the fastest of 3, 5, 7 for 8192 -> 1024
 
 

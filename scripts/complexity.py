@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from data.chunks import POINTS_PER_CHUNK
 from models import reference
 from models.pointnet2 import PointNet2Config, build
 
-CHUNK_POINTS = 8192  # of the ScanNet protocol
 BINARY_MILLION = 2**30 / 1000  # MACs; in this unit the paper's figures come closest
 
 
@@ -46,7 +46,7 @@ ROWS = (
 )
 
 
-def count(config: PointNet2Config, points: int = CHUNK_POINTS) -> dict[str, int]:
+def count(config: PointNet2Config, points: int = POINTS_PER_CHUNK) -> dict[str, int]:
     """Parameters, and MACs of one cloud: {"parameters", "conv_macs", "product_macs"}."""
     model = build(config, seed=0).eval()
     cloud = torch.rand(1, points, 3 + config.extra_channels, generator=torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     print(__doc__)
-    print(f"{CHUNK_POINTS} points, x y z, 21 classes. Indented rows: what is added to PointNet++ SSG.")
+    print(f"{POINTS_PER_CHUNK} points, x y z, 21 classes. Indented rows: what is added to PointNet++ SSG.")
     print("2^30/1000: conv MACs in this unit; there, with W on the latent side, the paper's figures come within 2 %.\n")
     header = "network", "parameters", "paper", "conv MACs", "2^30/1000", "paper", "product MACs", "conv + products"
     table = "{:<20} {:>11} {:>7}  {:>13} {:>9} {:>6}  {:>13} {:>15}".format

@@ -2,7 +2,7 @@
 
     python scripts/demo.py
 
-Scans and scenes are made once and kept in datasets/; every call trains a network of its own in runs/.
+Scans and scenes are made once and kept in datasets/; every call trains another network in runs/.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SCANS, DATA = Path("datasets/demo_scans"), Path("datasets/demo")
+SCANS, DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")  # train_scannet.py's default data
 SCENES, EPOCHS = 64, 30
 DEVIATIONS = (
     f"{SCENES} generated rooms instead of 1513 ScanNet scans, {EPOCHS} epochs instead of 200",

@@ -26,8 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         report = make_dataset(args.out, args.scenes, args.seed, args.workers, args.shuffle_labels)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(2, f"make_synthetic: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "make_synthetic: interrupted; the same command makes the set again\n")
     print(f"{args.scenes} rooms, {report['vertices']:,} vertices in {args.out}")
     print_shares(report["shares"])
     kinds = list(report["kinds"])

@@ -20,7 +20,7 @@ def weights(tiny_data, tmp_path_factory):
     path.parent.mkdir()
     config = {"data": str(tiny_data), "unannotated": "drop", "other": "train", "features": []}
     model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
-    checkpoint.save(path, model, config=config, selected_on=None)
+    checkpoint.save(path, model, config)
     return path
 
 
@@ -85,9 +85,30 @@ def test_the_test_split_gives_submission_files(weights, tiny_data, tmp_path):
 
 def test_errors_name_the_file(weights, tmp_path, capsys):
     assert eval_scannet.main(["--checkpoint", str(tmp_path / "no.pt")]) == 1
-    assert "no.pt: there is no such checkpoint" in capsys.readouterr().err
+    assert "no.pt: there is no such checkpoint file" in capsys.readouterr().err
     assert eval_scannet.main(["--checkpoint", str(weights), "--data", str(tmp_path)]) == 1
     assert "manifest.json: no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="--device nonsense cannot be used here"):
+        eval_scannet.main(["--checkpoint", str(weights), "--device", "nonsense"])
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_damaged_scene_is_one_error_line(weights, tiny_data, tmp_path, capsys, workers):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / "scenes" / "room4_00.h5").write_bytes(b"damaged")
+    flags = ["--checkpoint", str(weights), "--data", str(data), "--out", str(tmp_path / "out"), "--workers", workers]
+    assert eval_scannet.main(flags) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ") and "room4_00.h5" in message and "preprocess_scannet.py" in message
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_weights_that_are_not_finite_are_not_scored(weights, tmp_path, capsys):
+    content = checkpoint.read(weights)
+    content["model"]["classifier.bias"].fill_(float("nan"))
+    torch.save(content, tmp_path / "nan.pt")
+    assert eval_scannet.main(["--checkpoint", str(tmp_path / "nan.pt"), "--out", str(tmp_path / "out")]) == 1
+    assert "logits are not finite" in capsys.readouterr().err
 
 
 class Oracle(torch.nn.Module):

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -79,12 +80,15 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run, tiny_data, tmp_
 
 def test_resuming_a_run_that_died_before_its_first_checkpoint_starts_afresh(tiny_data, tmp_path):
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0, "part": "val"}\n')
     assert train_scannet.main(arguments(tiny_data, tmp_path, "--epochs", "1", "--resume", "auto")) == 0
+    assert [entry["epoch"] for entry in entries(tmp_path, "val")] == [0, 1]
 
 
 def test_the_log_of_epochs_after_the_checkpoint_is_taken_back(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3)))
-    train_scannet.RunLog(tmp_path, first_epoch=3).close()
+    lines = "".join(f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3))
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"epoch": 4, "pa')  # the last line was cut by a crash
+    train_scannet.RunLog(tmp_path, kept_epochs=2).close()
     assert [entry["epoch"] for entry in entries(tmp_path, "train")] == [1, 2]
 
 
@@ -103,6 +107,15 @@ def test_resuming_with_other_settings_is_refused(run, tiny_data, capsys):
     assert "model was 'latentgnn', is 'pointnet2'" in capsys.readouterr().err
 
 
+def test_resuming_with_other_scenes_is_refused(run, tiny_data, tmp_path, capsys):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["scenes"]["room0_00"]["sha256"] = "another"
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    assert train_scannet.main(arguments(data, run, "--epochs", "3", "--resume", "auto")) == 1
+    assert "was trained on other scenes" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny_data, tmp_path, monkeypatch, capsys):
     out, calls = tmp_path / "x", []
 
@@ -114,6 +127,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny_data, tm
     assert train_scannet.main(arguments(tiny_data, out, "--epochs", "3")) == 1
     message = capsys.readouterr().err
     assert "loss nan" in message and "epoch 2, step 1" in message and message.count("room") == 2
+    assert "loss nan" in (out / "log.txt").read_text()
     assert checkpoint.read(out / "checkpoints" / "last.pt")["epoch"] == 1
 
 
@@ -134,7 +148,7 @@ def test_flags_win_over_the_config_file_and_the_file_over_defaults(tmp_path):
     ("content", "message"),
     [
         ('{"learning_rate": 1}', r"unknown keys \['learning_rate'\]; known are"),
-        ('{"epochs": "many"}', "invalid int value: 'many'"),
+        ('{"epochs": "many"}', "'many' is not a whole number"),
         ('{"model": "transformer"}', "invalid choice: 'transformer'"),
         ("[1]", "unknown keys list"),
         ("{", "cannot be read as JSON"),
@@ -148,11 +162,26 @@ def test_bad_config_files_are_refused(tmp_path, capsys, content, message):
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_bad_numbers_are_refused(capsys):
-    for flags, message in ((["--epochs", "0"], "--epochs is 0"), (["--workers", "-1"], "--workers is -1")):
-        with pytest.raises(SystemExit):
-            train_scannet.parse_config(flags)
-        assert message in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--epochs", "0"], "'0' is not a whole number of at least 1"),
+        (["--workers", "-1"], "'-1' is not a whole number of at least 0"),
+        (["--seed", "x"], "'x' is not a whole number of at least 0"),
+        (["--lr", "nan"], "--lr is nan"),
+        (["--bn-momentum", "5"], "--bn-momentum is 5.0"),
+    ],
+)
+def test_bad_numbers_are_refused(capsys, flags, message):
+    with pytest.raises(SystemExit):
+        train_scannet.parse_config(flags)
+    assert message in capsys.readouterr().err
+
+
+def test_an_out_that_is_a_file_is_refused(tiny_data, tmp_path, capsys):
+    (tmp_path / "x").write_text("")
+    assert train_scannet.main(arguments(tiny_data, tmp_path / "x")) == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_schedules():

@@ -82,6 +82,13 @@ def test_tiles_with_little_core_are_left_out():
     assert len(tiles) == 1
 
 
+def test_a_far_stray_vertex_costs_no_more_than_its_own_tile():
+    """Only tiles that hold something are visited: 600 x 600 empty ones lie between the room and the stray vertex."""
+    xyz = np.concatenate([room(vertices=2_000, size=(1.4, 1.4, 2.5)), np.float32([[900, 900, 0]])])
+    assert len(list(chunks.tile_draws(xyz, np.random.default_rng(0)))) == 2
+    assert len(list(chunks.covering_draws(xyz, np.random.default_rng(0)))) <= 3
+
+
 def test_covering_draws_reach_every_vertex_in_one_tile_only():
     xyz = room(vertices=60_000)
     tile_of_vertex = np.full(len(xyz), -1)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def write_room(folder, name, seed, labelled=True, vertices=4_000):
     colour = rng.integers(256, size=(vertices, 3)).astype(np.uint8)
     normal = np.tile(np.float32([1, 0, 0]), (vertices, 1))
     write_scene(folder / f"{name}.h5", Scene(name, xyz, nyu40, colour, normal, np.zeros((0, 3), np.int32)))
-    return SceneFile(name, folder / f"{name}.h5", np.bincount(nyu40, minlength=NUM_NYU40))
+    return SceneFile(name, folder / f"{name}.h5", vertices, np.bincount(nyu40, minlength=NUM_NYU40))
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +108,16 @@ def test_ignored_points_are_seen_with_weight_0(scenes):
 def test_scenes_without_annotation_are_left_out_and_named(scenes, tmp_path):
     blank = write_room(tmp_path, "scene9009_00", 9, labelled=False)
     assert TrainingChunks([*scenes, blank], seed=0).left_out == ["scene9009_00"]
-    with pytest.raises(SceneError, match="no training scene has annotated vertices"):
+    with pytest.raises(SceneError, match="no training scene has vertices to train on"):
         TrainingChunks([blank], seed=0)
+
+
+def test_a_file_that_is_not_the_manifests_scene_is_refused(scenes):
+    swapped = dataclasses.replace(scenes[0], path=scenes[1].path)
+    unlabelled = dataclasses.replace(scenes[0], nyu40_histogram=np.zeros(NUM_NYU40))
+    for scene in (swapped, unlabelled, dataclasses.replace(scenes[0], vertices=3)):
+        with pytest.raises(SceneError, match="is not the scene that manifest.json describes"):
+            WholeScenes([scene], seed=0)[0]
 
 
 def test_point_features_follow_xyz_and_normals_turn_with_them(scenes):
@@ -143,6 +153,6 @@ def test_whole_scenes_drop_unannotated_vertices_from_tiles_only(scenes):
 def test_a_scan_without_labels_has_no_tiles_but_is_covered(tmp_path):
     xyz = np.random.default_rng(0).random((300, 3)).astype(np.float32)
     write_scene(tmp_path / "scene0707_00.h5", Scene("scene0707_00", xyz, None, np.zeros((300, 3), np.uint8)))
-    scene = WholeScenes([SceneFile("scene0707_00", tmp_path / "scene0707_00.h5", np.zeros(41))], seed=0)[0]
+    scene = WholeScenes([SceneFile("scene0707_00", tmp_path / "scene0707_00.h5", 300, np.zeros(41))], seed=0)[0]
     assert scene.nyu40 is None and len(scene.tile_points) == 0
     assert set(scene.cover_index[scene.cover_core]) == set(range(300))

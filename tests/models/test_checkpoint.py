@@ -12,7 +12,7 @@ def model():
 
 
 def test_a_checkpoint_rebuilds_its_network(model, tmp_path):
-    checkpoint.save(tmp_path / "a.pt", model, epoch=3)
+    checkpoint.save(tmp_path / "a.pt", model, {}, epoch=3)
     checkpoint.export(tmp_path / "export", model)
     points = torch.rand(1, 300, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -30,7 +30,7 @@ def test_the_digest_identifies_the_weights(model):
 
 
 def test_a_failed_write_keeps_the_earlier_checkpoint(model, tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "a.pt", model, epoch=1)
+    checkpoint.save(tmp_path / "a.pt", model, {}, epoch=1)
 
     def no_space(content, path):
         path.write_bytes(b"half")
@@ -38,24 +38,25 @@ def test_a_failed_write_keeps_the_earlier_checkpoint(model, tmp_path, monkeypatc
 
     monkeypatch.setattr(torch, "save", no_space)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path / "a.pt", model, epoch=2)
+        checkpoint.save(tmp_path / "a.pt", model, {}, epoch=2)
     assert checkpoint.read(tmp_path / "a.pt")["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_bad_files_are_refused_by_name(model, tmp_path):
     path = tmp_path / "a.pt"
-    with pytest.raises(checkpoint.CheckpointError, match="a.pt: there is no such checkpoint"):
+    with pytest.raises(checkpoint.CheckpointError, match="a.pt: there is no such checkpoint file"):
         checkpoint.load(path)
-    checkpoint.save(path, model)
+    checkpoint.save(path, model, {})
     whole = path.read_bytes()
     for content in (b"", b"not a checkpoint", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(checkpoint.CheckpointError, match="a.pt: cannot be read as a checkpoint"):
             checkpoint.load(path)
-    torch.save({"weights": torch.zeros(1)}, path)
-    with pytest.raises(checkpoint.CheckpointError, match="is not a checkpoint of format 1"):
-        checkpoint.load(path)
+    for content in ({"weights": torch.zeros(1)}, {"format_version": 1, "model": {}}, [1]):
+        torch.save(content, path)
+        with pytest.raises(checkpoint.CheckpointError, match="is not a checkpoint of format 1"):
+            checkpoint.load(path)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -70,7 +71,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 
 def test_another_model_is_refused(model, tmp_path):
-    checkpoint.save(tmp_path / "a.pt", model)
+    checkpoint.save(tmp_path / "a.pt", model, {})
     content = checkpoint.read(tmp_path / "a.pt")
     content["model_config"]["context"] = "none"
     with pytest.raises(checkpoint.CheckpointError, match="does not fit"):
