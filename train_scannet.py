@@ -149,9 +149,7 @@ def train(args: argparse.Namespace) -> None:
     policy = LabelPolicy(args.unannotated, args.other)
     chunks = TrainingChunks(scene_files(data_dir, manifest, "train"), args.seed, policy, args.features)
     batches = ChunkBatches(len(chunks), args.batch_size, args.seed)
-    loader = DataLoader(
-        chunks, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0, pin_memory=False
-    )
+    loader = DataLoader(chunks, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0)
     validation = None
     if manifest["splits"]["val"]:
         files = scene_files(data_dir, manifest, "val")
@@ -204,9 +202,8 @@ def train(args: argparse.Namespace) -> None:
 
     if validation and not state:
         validate(epoch=0)  # the untrained network: the line that every later one has to beat
-    progress = tqdm(
-        total=args.epochs * len(batches), initial=(first_epoch - 1) * len(batches), unit="step", disable=None
-    )
+    done, total = (first_epoch - 1) * len(batches), args.epochs * len(batches)
+    progress = tqdm(total=total, initial=done, unit="step", disable=None)
     for epoch in range(first_epoch, args.epochs + 1):
         started, losses = time.perf_counter(), []
         batches.set_epoch(epoch)
@@ -225,13 +222,9 @@ def train(args: argparse.Namespace) -> None:
             gradient = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
             if not (torch.isfinite(loss) and torch.isfinite(gradient)):
                 names = ", ".join(chunks.scenes[index].name for index in batch["scene"])
-                history.say(
-                    f"loss {loss.item()}, gradient norm {gradient.item()} in epoch {epoch}, step {step}: {names}"
-                )
-                raise TrainingError(
-                    f"loss {loss.item()}, gradient norm {gradient.item()} in epoch {epoch}, step {step}, with the "
-                    f"scenes {names}. Nothing of this epoch was saved; look at these scenes, or lower --lr"
-                )
+                message = f"loss {loss}, gradient norm {gradient} in epoch {epoch}, step {step}, with scenes {names}"
+                history.say(message)
+                raise TrainingError(f"{message}. Nothing of this epoch was saved; look at these scenes, or lower --lr")
             optimizer.step()
             losses.append(loss.item())
             speed = len(losses) * args.batch_size * POINTS_PER_CHUNK / (time.perf_counter() - started)
@@ -262,9 +255,10 @@ def make_synthetic_data() -> Path:
 
         print(f"no --data: making synthetic rooms in {SYNTHETIC_DATA} (once)")
         scans = str(SYNTHETIC_SCANS)
-        make_synthetic.main(["--out", scans])
         table, splits = f"{scans}/scannetv2-labels.combined.tsv", f"{scans}/splits"
-        preprocess_scannet.main(["--scans", scans, "--out", str(SYNTHETIC_DATA), "--labels", table, "--splits", splits])
+        preprocessing = ["--scans", scans, "--out", str(SYNTHETIC_DATA), "--labels", table, "--splits", splits]
+        if make_synthetic.main(["--out", scans]) or preprocess_scannet.main(preprocessing):
+            raise TrainingError(f"the synthetic rooms could not be made; delete {SYNTHETIC_SCANS} and try again")
     return SYNTHETIC_DATA
 
 
