@@ -1,12 +1,13 @@
 # make demo   the whole path on generated rooms: scans, preprocessing, training, evaluation; minutes on a laptop
 # make test   style check and tests
-# Both make .venv and install the tested versions first. Another interpreter: make PYTHON=python3.12 test
+# make test-gpu-compile   the GPU's kernels compiled for every architecture; no GPU needed
+# Each makes .venv and installs the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE # see train_scannet.py
 INSTALLED := .venv/installed
 
-.PHONY: demo test clean
+.PHONY: demo test test-gpu-compile clean
 
 demo: $(INSTALLED)
 	.venv/bin/python scripts/demo.py
@@ -14,7 +15,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -rs
+	TRITON_INTERPRET=1 .venv/bin/python -m pytest -rs tests/ops/test_gpu.py # the GPU's kernels, interpreted
+
+test-gpu-compile: $(INSTALLED)
+	GPU_ARCHITECTURES="75 80 86 89 90 100 120" .venv/bin/python -m pytest tests/ops/test_gpu_compile.py
 
 $(INSTALLED): constraints.txt requirements.txt tests/requirements.txt
 	$(PYTHON) -m venv .venv

@@ -9,10 +9,12 @@ infinite coordinates give indices that mean nothing, though in range, and an ind
 Everything works under torch.compile(fullgraph=True).
 
 ops/reference.py defines each operator in plain torch and serves any device. For CPU tensors ops/cpu.cpp finds the same
-indices, ties and duplicates included, 30 to 400 times faster on a chunk of 8192 points. Grouping and interpolation are
-plain torch throughout: C++ gained too little there to pay for its lines.
+indices, ties and duplicates included, 30 to 400 times faster on a chunk of 8192 points; for CUDA tensors the Triton
+kernels of ops/gpu.py do. Grouping and interpolation are plain torch throughout: C++ gained too little there to pay for
+its lines, and nobody has measured a gain on a GPU.
 """
 
+import importlib
 import warnings
 
 import torch
@@ -20,47 +22,64 @@ from torch import Tensor
 
 from ops import cpu, reference
 
-CHOICES = ("auto", "cpu", "reference")
-MAX_POINTS = 2**31 - 1  # a cloud; the C++ counts points in 32 bits
+CHOICES = ("auto", "triton", "cpu", "reference", "pointnet2_ops")
+MODULES = {"cpu": "ops.cpu", "triton": "ops.gpu", "pointnet2_ops": "ops.pointnet2"}  # imported when asked for
+WITHOUT = {  # what the reference costs in their stead
+    "cpu": "on the CPU some 100 times slower than C++",
+    "triton": "on the GPU thousands of launches instead of one",
+}
+MAX_POINTS = 2**29  # a cloud; the kernels count points in 32 bits, and those for the GPU coordinates
 
-_for_cpu_tensors = None  # the module that serves them; chosen by use(), at the latest at the first call
+_serving = None  # device type -> the module that serves its tensors; chosen by use(), at the latest at the first call
 _description = ""
 
 
 def use(name: str) -> None:
-    """Choose what serves CPU tensors: "cpu" (C++), "reference" (plain torch) or "auto" (C++ where it can be compiled).
+    """Choose what finds the indices: "cpu" (C++), "triton", "pointnet2_ops" (both CUDA), "reference" (plain torch), or
+    "auto": C++ for CPU tensors and Triton for CUDA tensors, where they can be had. The reference serves all others.
 
-    Compiles if need be. Where that fails, "cpu" raises ops.cpu.CompileError; "auto" warns, in one line, and goes on
-    with the reference. ValueError for any other name.
+    Compiles if need be. Where that fails, a choice by name raises ops.cpu.CompileError; "auto" warns, in one line, and
+    goes on with the reference. ValueError for any other name. pointnet2_ops is for comparisons: it breaks ties
+    otherwise, rounds otherwise, and skips points within 3.2 cm of the origin when it samples.
     """
-    global _for_cpu_tensors, _description
+    global _serving, _description
     if name not in CHOICES:
         raise ValueError(f"no ops implementation {name!r}: choose one of {', '.join(CHOICES)}")
-    chosen, description = reference, "reference (plain torch)"
-    if name != "reference":
+    if name == "auto":
+        wanted = ["triton", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    else:
+        wanted = [] if name == "reference" else [name]
+    serving, described = {}, []
+    for implementation in wanted:
         try:
-            chosen, description = cpu, f"cpu ({cpu.load()})"
+            module, origin = load(implementation)
+            serving[module.DEVICE] = module
+            described.append(f"{implementation} ({origin})")
         except cpu.CompileError as error:
-            if name == "cpu":
+            if name != "auto":
                 raise
-            description = f"reference (plain torch, on the CPU some 100 times slower than C++: {error})"
-            warnings.warn(f"ops: {description}", RuntimeWarning, stacklevel=2)
-    _for_cpu_tensors, _description = chosen, description
+            described.append(f"reference (plain torch, {WITHOUT[implementation]}: {error})")
+            warnings.warn(f"ops: {described[-1]}", RuntimeWarning, stacklevel=2)
+    _serving, _description = serving, ", ".join(described) or "reference (plain torch)"
+
+
+def load(implementation: str):
+    """The module of one of MODULES, ready for use, and where its kernels come from. Raises ops.cpu.CompileError."""
+    module = importlib.import_module(MODULES[implementation])
+    return module, module.load()
 
 
 def describe() -> str:
-    """One line for a program's start: what serves CPU tensors, and why."""
-    if _for_cpu_tensors is None:
+    """One line for a program's start: what finds the indices, and why."""
+    if _serving is None:
         use("auto")
     return f"ops: {_description}"
 
 
 def _kernels(tensor: Tensor):
-    if tensor.device.type != "cpu":
-        return reference
-    if _for_cpu_tensors is None:
+    if _serving is None:
         use("auto")
-    return _for_cpu_tensors
+    return _serving.get(tensor.device.type, reference)
 
 
 def _check_clouds(**clouds: Tensor) -> None:

@@ -22,6 +22,7 @@ SOURCE = Path(__file__).with_name("cpu.cpp")
 # -ffp-contract=off: a fused multiply-add rounds once instead of twice, and a tie would be broken elsewhere.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-pthread"]
 NATIVE = "-march=native"
+DEVICE = "cpu"  # of the tensors that the kernels take
 COMPILE_TIMEOUT = 120  # seconds; it takes one to three
 
 _library = None

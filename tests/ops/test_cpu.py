@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from clouds import KINDS, assert_equal_to_reference, make_cloud
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,43 +19,6 @@ from ops import cpu, reference
 ROOT = Path(__file__).resolve().parents[2]
 COMPILERS = [name for name in ("c++", "g++", "clang++") if shutil.which(name)]
 pytestmark = pytest.mark.skipif(not COMPILERS and "CXX" not in os.environ, reason="needs a C++ compiler")
-
-
-def make_cloud(kind, clouds, n, seed):
-    """(clouds, n, 3) float32 of one of KINDS."""
-    rng = np.random.default_rng([seed, n])
-    xyz = rng.uniform(-1, 1, (clouds, n, 3))
-    if kind == "lattice":
-        xyz = np.round(xyz * 4) / 4
-    elif kind == "duplicates":
-        xyz = xyz[:, rng.integers(0, max(1, n // 4), n)]
-    elif kind == "one place":
-        xyz = np.repeat(xyz[:, :1], n, axis=1)
-    elif kind == "far away":
-        xyz = xyz + 1e4
-    elif kind == "line":
-        xyz = xyz * [1, 0, 0]
-    elif kind == "outlier":
-        xyz[:, n // 2] = 1e6
-    elif kind == "tiny":  # squares underflow
-        xyz = xyz * 1e-22
-    elif kind == "huge":  # squares overflow
-        xyz = xyz * 1e25
-    return torch.from_numpy(xyz.astype(np.float32))
-
-
-KINDS = ["uniform", "lattice", "duplicates", "one place", "far away", "line", "outlier", "tiny", "huge"]
-
-
-def assert_equal_to_reference(xyz, others, m, radius, nsample):
-    """All three ops; others (B, M, 3) are the centres of balls, and unknown and known points in turn."""
-    assert torch.equal(cpu.furthest_point_sample(xyz, m), reference.furthest_point_sample(xyz, m))
-    assert torch.equal(cpu.ball_query(radius, nsample, xyz, others), reference.ball_query(radius, nsample, xyz, others))
-    for unknown, known in [(others, xyz), (xyz, others)]:
-        distance, index = cpu.three_nn(unknown, known)
-        expected_distance, expected_index = reference.three_nn(unknown, known)
-        assert torch.equal(index, expected_index)
-        assert torch.equal(distance, expected_distance)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -71,13 +34,13 @@ def test_equal_on_every_kind_of_cloud(kinds, n, m, radius, nsample, seed):
     xyz = make_cloud(kinds[0], 2, n, seed)
     # Half the time the centres are points of the cloud itself: zero distances, and ties by the dozen on a lattice.
     others = xyz[:, :m] if seed % 2 else make_cloud(kinds[1], 2, m, seed)
-    assert_equal_to_reference(xyz, others, m, radius, nsample)
+    assert_equal_to_reference(cpu, xyz, others, m, radius, nsample)
 
 
 @pytest.mark.parametrize("n", [1, 2, 255, 256, 257, 4097, 20_001])
 def test_equal_at_awkward_sizes(n):
     xyz = make_cloud("uniform", 1, n, seed=7)
-    assert_equal_to_reference(xyz, xyz[:, :300], m=min(n, 200), radius=0.2, nsample=32)
+    assert_equal_to_reference(cpu, xyz, xyz[:, :300], m=min(n, 200), radius=0.2, nsample=32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +60,7 @@ def test_hits_just_inside_the_sphere_are_found_across_every_cell_border():
 def test_equal_at_the_scale_of_the_float32_grid():
     # At 1e4 m float32 steps are 1 mm: points a few steps apart, balls of a few steps, everything tied.
     xyz = make_cloud("uniform", 2, 500, seed=1) * 0.005 + 1e4
-    assert_equal_to_reference(xyz, xyz[:, ::5], m=100, radius=0.003, nsample=16)
+    assert_equal_to_reference(cpu, xyz, xyz[:, ::5], m=100, radius=0.003, nsample=16)
 
 
 def test_every_point_of_a_huge_ball_is_found():
@@ -109,14 +72,14 @@ def test_inputs_need_not_be_contiguous():
     columns = make_cloud("uniform", 2, 100, seed=4).transpose(1, 2).contiguous()  # (B, 3, N)
     xyz = columns.transpose(1, 2)
     assert not xyz.is_contiguous()
-    assert_equal_to_reference(xyz, xyz[:, ::3], m=10, radius=0.4, nsample=8)
+    assert_equal_to_reference(cpu, xyz, xyz[:, ::3], m=10, radius=0.4, nsample=8)
 
 
 def test_the_default_dtype_does_not_matter():
     torch.set_default_dtype(torch.float64)
     try:
         xyz = make_cloud("uniform", 1, 50, seed=2)
-        assert_equal_to_reference(xyz, xyz[:, :9], m=9, radius=0.5, nsample=4)
+        assert_equal_to_reference(cpu, xyz, xyz[:, :9], m=9, radius=0.5, nsample=4)
         assert cpu.three_nn(xyz, xyz)[0].dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)

@@ -1,9 +1,14 @@
 """The public operators: their checks, gradients, what torch.compile sees, the choice of implementation."""
 
+import importlib
+import sys
+import types
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
+from clouds import assert_equal_to_reference, make_cloud
 
 import ops
 
@@ -15,9 +20,9 @@ def generator():
 
 @pytest.fixture
 def restore_choice():
-    before = ops._for_cpu_tensors, ops._description
+    before = ops._serving, ops._description
     yield
-    ops._for_cpu_tensors, ops._description = before
+    ops._serving, ops._description = before
 
 
 def cloud(generator, *shape):
@@ -44,7 +49,7 @@ BAD_CALLS = {
     "not rows of 3": (lambda: ops.furthest_point_sample(torch.zeros(2, 8, 4), 2), r"xyz must be .* got \(2, 8, 4\)"),
     "no batch": (lambda: ops.furthest_point_sample(torch.zeros(8, 3), 2), r"xyz must be .* got \(8, 3\)"),
     "float64 points": (lambda: ops.furthest_point_sample(XYZ.double(), 2), "float32, got .* torch.float64"),
-    "no points": (lambda: ops.furthest_point_sample(torch.zeros(2, 0, 3), 2), "1 to 2147483647 points"),
+    "no points": (lambda: ops.furthest_point_sample(torch.zeros(2, 0, 3), 2), "1 to 536870912 points"),
     "no clouds": (lambda: ops.three_nn(torch.zeros(0, 4, 3), torch.zeros(0, 4, 3)), "a cloud or more"),
     "m of 0": (lambda: ops.furthest_point_sample(XYZ, 0), "m must be at least 1, got 0"),
     "no known points": (lambda: ops.three_nn(XYZ, torch.zeros(2, 0, 3)), "known must hold"),
@@ -131,14 +136,16 @@ def test_interpolation_from_fewer_than_three_points(generator):
 
 
 def test_an_unknown_implementation_is_refused():
-    with pytest.raises(ValueError, match="no ops implementation 'triton': choose one of auto, cpu, reference"):
-        ops.use("triton")
+    with pytest.raises(
+        ValueError, match="no ops implementation 'cuda': choose one of auto, triton, cpu, reference, pointnet2_ops"
+    ):
+        ops.use("cuda")
 
 
 def test_the_reference_can_be_chosen_and_said(generator, restore_choice):
     ops.use("reference")
     assert ops.describe() == "ops: reference (plain torch)"
-    assert ops._for_cpu_tensors is ops.reference
+    assert ops._kernels(XYZ) is ops.reference
     assert ops.furthest_point_sample(cloud(generator, 1, 9), 2).shape == (1, 2)
 
 
@@ -156,3 +163,71 @@ def test_auto_falls_back_with_one_line_and_cpu_raises(generator, restore_choice,
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         ops.furthest_point_sample(cloud(generator, 1, 9), 2)
+
+
+def test_auto_on_a_gpu_without_working_triton_warns_once_and_keeps_the_cpus_kernels(restore_choice, monkeypatch):
+    def load(name):
+        if name == "triton":
+            raise ops.cpu.CompileError("no C compiler (install gcc, or name one in CC)")
+        return ops.cpu, "C++"
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(ops, "load", load)
+    with pytest.warns(RuntimeWarning) as caught:
+        ops.use("auto")
+    (warning,) = caught
+    line = (
+        "reference (plain torch, on the GPU thousands of launches instead of one: no C compiler (install gcc, or name"
+    )
+    assert str(warning.message).startswith(f"ops: {line}") and "\n" not in str(warning.message)
+    assert ops.describe() == str(warning.message) + ", cpu (C++)"
+    assert ops._kernels(XYZ) is ops.cpu and ops._kernels(XYZ.to("meta")) is ops.reference
+
+
+def test_what_is_asked_for_by_name_raises_where_it_cannot_be_had(restore_choice, monkeypatch):
+    ops.use("reference")
+    for module, name, message in [
+        (
+            "triton",
+            "triton",
+            r"no triton \(import of triton halted; .*\): it comes with torch's CUDA builds, or: pip install",
+        ),
+        (
+            "pointnet2_ops",
+            "pointnet2_ops",
+            r"pointnet2_ops cannot be imported \(.*\): pip install --no-build-isolation",
+        ),
+    ]:
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+        monkeypatch.delitem(sys.modules, ops.MODULES[name], raising=False)
+        with pytest.raises(ops.cpu.CompileError, match=message) as caught:
+            ops.use(name)
+        assert "\n" not in str(caught.value)
+    assert ops.describe() == "ops: reference (plain torch)"  # the choice from before
+
+
+def test_pointnet2_ops_is_called_in_its_order_of_arguments(restore_choice, monkeypatch):
+    """With a stand-in that answers as the package does: int32 indices, centres first."""
+
+    def standing_in(function, *order):
+        def call(*arguments):
+            result = function(*(arguments[k] for k in order))
+            return (result[0], result[1].int()) if isinstance(result, tuple) else result.int()
+
+        return call
+
+    package = types.ModuleType("pointnet2_ops")
+    package._ext = types.SimpleNamespace(
+        furthest_point_sampling=standing_in(ops.reference.furthest_point_sample, 0, 1),
+        ball_query=standing_in(ops.reference.ball_query, 2, 3, 1, 0),
+        three_nn=standing_in(ops.reference.three_nn, 0, 1),
+    )
+    monkeypatch.setitem(sys.modules, "pointnet2_ops", package)
+    monkeypatch.delitem(sys.modules, "ops.pointnet2", raising=False)
+    adapter = importlib.import_module("ops.pointnet2")
+    with pytest.raises(ops.cpu.CompileError, match="needs a GPU") if not torch.cuda.is_available() else nullcontext():
+        ops.use("pointnet2_ops")
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(adapter, "DEVICE", "cpu")
+    assert_equal_to_reference(adapter, make_cloud("lattice", 2, 50, 0), make_cloud("lattice", 2, 9, 1), 7, 0.5, 4)
+    monkeypatch.delitem(sys.modules, "ops.pointnet2")

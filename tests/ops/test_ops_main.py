@@ -23,7 +23,7 @@ def test_reports_every_op_and_succeeds(capsys):
         assert "cpu: not available" in out
     else:
         for op in ops_main.CALLS:
-            assert f"| {op} | yes, 6 kinds of cloud |" in out
+            assert f"| {op} | yes, 7 kinds of cloud |" in out
 
 
 def test_a_wrong_result_is_named_and_fails(capsys, monkeypatch):

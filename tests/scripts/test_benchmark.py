@@ -16,7 +16,7 @@ def run(monkeypatch):
     """Runs the script's main with these arguments, on small clouds."""
     monkeypatch.setattr(benchmark, "POINTS", 256)
     monkeypatch.setattr(benchmark, "LEVELS", [(32, 0.2), (8, 0.4)])
-    chosen, threads = (ops._for_cpu_tensors, ops._description), torch.get_num_threads()
+    chosen, threads = (ops._serving, ops._description), torch.get_num_threads()
 
     def run_main(*arguments):
         monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, arguments)])
@@ -24,7 +24,7 @@ def run(monkeypatch):
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is put back: the script sets it
     yield run_main
-    ops._for_cpu_tensors, ops._description = chosen
+    ops._serving, ops._description = chosen
     torch.set_num_threads(threads)
 
 
