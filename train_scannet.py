@@ -46,7 +46,7 @@ CONTEXT_OF_MODEL = {"pointnet2" if context == "none" else context: context for c
 SYNTHETIC_SCANS, SYNTHETIC_DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
-FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "validate_every", "save_every", "data")
+FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
 NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what it is
 
 
@@ -98,6 +98,8 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--seed", type=whole_number(0), default=0)
     add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks")
     add("--device", default="auto")
+    add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
+    add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
     add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
 
     path = parser.parse_known_args(argv)[0].config
@@ -124,7 +126,9 @@ def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         parser.error(f"--config {path}: unknown keys {unknown}; known are {sorted(known)}")
     flags = []
     for key, value in entries.items():
-        if value is not None and key != "config":
+        if isinstance(value, bool):
+            flags.append(("--" if value else "--no-") + key.replace("_", "-"))
+        elif value is not None and key != "config":
             flags += ["--" + key.replace("_", "-"), *map(str, value if isinstance(value, list) else [value])]
     return flags
 
@@ -169,6 +173,8 @@ def train(args: argparse.Namespace) -> None:
     first_epoch, best_accuracy = 1, -1.0
     if state:
         first_epoch, best_accuracy = restore(model, optimizer, state, last)
+
+    forward = torch.compile(model) if args.compile else model
 
     (args.out / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(args.out / "config.json", config)
@@ -215,7 +221,8 @@ def train(args: argparse.Namespace) -> None:
             set_batch_norm_momentum(model, momentum)
             torch.manual_seed(seed_of_step(args.seed, step))  # dropout: the same whether or not the run was resumed
 
-            logits = model(batch["points"].to(device))  # (B, N, 21)
+            with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
+                logits = forward(batch["points"].to(device))  # (B, N, 21)
             loss = weighted_cross_entropy(logits, batch["classes"].to(device), batch["weight"].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

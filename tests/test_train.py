@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 import shutil
@@ -85,6 +86,38 @@ def test_resuming_a_run_that_died_before_its_first_checkpoint_starts_afresh(tiny
     assert [entry["epoch"] for entry in entries(tmp_path, "val")] == [0, 1]
 
 
+def test_bf16_is_for_the_forward_pass_alone_and_is_kept_on_resume(run, tiny_data, tmp_path, monkeypatch, capsys):
+    out, seen = tmp_path / "bf16", []
+    loss_of = train_scannet.weighted_cross_entropy
+
+    def loss_of_step(logits, classes, weight):
+        loss = loss_of(logits, classes, weight)
+        seen.append((logits.dtype, torch.is_autocast_enabled("cpu"), loss.dtype))
+        return loss
+
+    monkeypatch.setattr(train_scannet, "weighted_cross_entropy", loss_of_step)
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "1", "--amp", "bf16")) == 0
+    assert seen == [(torch.bfloat16, False, torch.float32)]
+    state = checkpoint.read(out / "checkpoints" / "last.pt")
+    assert state["config"]["amp"] == "bf16"
+    assert {t.dtype for t in state["model"].values() if t.is_floating_point()} == {torch.float32}
+    (loss,), wide = [entry["loss"] for entry in entries(out, "train")], entries(run, "train")[0]["loss"]
+    assert loss != wide and abs(loss - wide) < 0.05 * wide
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "2", "--resume", "auto")) == 1
+    assert "amp was 'bf16', is 'none'" in capsys.readouterr().err
+
+
+def test_a_compiled_run_learns_the_same_and_can_be_resumed_uncompiled(run, tiny_data, tmp_path, monkeypatch):
+    out = tmp_path / "compiled"
+    backend = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)  # inductor would take minutes
+    monkeypatch.setattr(torch, "compile", backend)
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "1", "--compile")) == 0
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "2", "--resume", "auto")) == 0
+    once, again = (checkpoint.load(folder / "checkpoints" / "last.pt") for folder in (run, out))
+    for name, weight in once.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weight, rtol=1e-3, atol=1e-3, msg=name)
+
+
 def test_the_log_of_epochs_after_the_checkpoint_is_taken_back(tmp_path):
     lines = "".join(f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3))
     (tmp_path / "metrics.jsonl").write_text(lines + '{"epoch": 4, "pa')  # the last line was cut by a crash
@@ -160,6 +193,15 @@ def test_bad_config_files_are_refused(tmp_path, capsys, content, message):
     with pytest.raises(SystemExit):
         train_scannet.parse_config(["--config", str(path)])
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_switches_survive_the_config_file(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"compile": True}))
+    assert train_scannet.parse_config(["--config", str(path)]).compile is True
+    assert train_scannet.parse_config(["--config", str(path), "--no-compile"]).compile is False
+    path.write_text(json.dumps({"compile": False}))
+    assert train_scannet.parse_config(["--config", str(path)]).compile is False
 
 
 @pytest.mark.parametrize(

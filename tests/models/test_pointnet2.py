@@ -177,9 +177,10 @@ def test_dropout_acts_in_training_only(few_centres):
     assert torch.equal(model(points), model(points))
 
 
+@pytest.mark.parametrize("context", ["latentgnn", "non_local"])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.03), (torch.float16, 0.01)])
-def test_autocast_trains(few_centres, dtype, bound):
-    model, points = make(context="latentgnn"), room(2, 150)
+def test_autocast_trains(few_centres, dtype, bound, context):
+    model, points = make(context=context), room(2, 150)
     with torch.autocast("cpu", dtype=dtype):
         loss = model(points).float().square().mean()
     loss.backward()
