@@ -176,7 +176,7 @@ def _ball_query(xyz, centres, index, squared_radius, N, M, S, groups, CENTRES: t
     cx, cy, cz = _load(centres, row, asked)
     xyz += cloud * N * 3
     slots = index + row[:, None] * S
-    found = tl.where(asked, 0, S)
+    found = tl.where(asked, 0, S)  # behind the last centre no slot is free, so nothing is stored
     first = tl.zeros((CENTRES,), tl.int32)
     start = 0
     unfinished = 1  # centres with free slots
@@ -185,7 +185,7 @@ def _ball_query(xyz, centres, index, squared_radius, N, M, S, groups, CENTRES: t
         exists = point < N
         x, y, z = _load(xyz, point, exists)
         distance = _squared_distance(cx[:, None], cy[:, None], cz[:, None], x, y, z)  # (CENTRES, POINTS)
-        inside = (distance < squared_radius) & exists & asked[:, None]
+        inside = (distance < squared_radius) & exists
         hits = inside.to(tl.int32)
         slot = found[:, None] + tl.cumsum(hits, axis=1) - 1  # of a point inside
         tl.store(slots + slot, tl.broadcast_to(point, (CENTRES, POINTS)), mask=inside & (slot < S))
@@ -197,7 +197,7 @@ def _ball_query(xyz, centres, index, squared_radius, N, M, S, groups, CENTRES: t
     for start in range(0, S, POINTS):
         slot = (start + tl.arange(0, POINTS))[None, :]
         padding = (slot >= found[:, None]) & (slot < S)
-        tl.store(slots + slot, tl.broadcast_to(first[:, None], (CENTRES, POINTS)), mask=padding & asked[:, None])
+        tl.store(slots + slot, tl.broadcast_to(first[:, None], (CENTRES, POINTS)), mask=padding)
 
 
 def ball_query(radius, nsample, xyz, centres):

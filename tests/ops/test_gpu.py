@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ops
+from ops import __main__ as ops_main
 from ops import reference
 from ops.cpu import CompileError
 
@@ -41,6 +42,11 @@ def test_equal_on_every_kind_of_cloud(kinds, n, m, radius, nsample, seed):
     assert_equal_to_reference(gpu, xyz, others, m, radius, nsample)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_on_each_kind_of_cloud(kind):
+    assert_equal_to_reference(gpu, make_cloud(kind, 2, 60, seed=3), make_cloud(kind, 2, 6, seed=4), 70, 0.5, 9)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 127, 128, 129, 257])
 @pytest.mark.parametrize("m", [1, 2, 5])
 def test_equal_at_awkward_sizes(n, m):
@@ -57,8 +63,9 @@ def test_sampling_in_registers_and_in_tiles(kind, n):
     assert torch.equal(index.cpu(), reference.furthest_point_sample(xyz, 40))
 
 
-def test_more_points_are_sampled_than_there_are():
-    xyz = make_cloud("duplicates", 2, 300, seed=9)
+@pytest.mark.parametrize("kind", ["duplicates", "tiny", "huge"])
+def test_more_points_are_sampled_than_there_are(kind):
+    xyz = make_cloud(kind, 2, 300, seed=9)
     index = gpu.furthest_point_sample(xyz.to(gpu.DEVICE), 350)
     assert torch.equal(index.cpu(), reference.furthest_point_sample(xyz, 350))
 
@@ -81,11 +88,21 @@ def test_balls_that_are_empty_full_and_padded():
     assert index.tolist() == [[[0, 0, 0], [1, 2, 4], [3, 3, 3], [0, 0, 0], [1, 2, 4]]]
 
 
-def test_the_last_bit_of_a_distance_and_of_a_squared_radius_decide():
+def test_of_equally_near_points_the_lower_index_is_taken():
+    known = torch.tensor([[2.0, 1, 1, 1, 1], [1, 2, 2, 2, 1], [2, 2, 1, 1, 2], [1, 2, 3, 3, 3], [1, 2, 3, 3, 2]])
+    known = torch.stack([known, torch.zeros(5, 5), torch.zeros(5, 5)], dim=2)  # (5 clouds, 5 points, 3)
+    unknown = torch.zeros(5, 1, 3)
+    distance, index = gpu.three_nn(unknown.to(gpu.DEVICE), known.to(gpu.DEVICE))
+    assert index.tolist() == [[[1, 2, 3]], [[0, 4, 1]], [[2, 3, 0]], [[0, 1, 2]], [[0, 1, 4]]]
+    assert distance.tolist() == [[[1, 1, 1]], [[1, 1, 4]], [[1, 1, 4]], [[1, 4, 9]], [[1, 4, 4]]]
+
+
+@pytest.mark.parametrize("radius", [0.1, 0.35, 0.7, 1.3])
+def test_the_last_bit_of_a_distance_and_of_a_squared_radius_decide(radius):
     steps = torch.arange(-8, 9, dtype=torch.int32)
-    x = (torch.tensor(0.1).view(torch.int32) + steps).view(torch.float32)  # the neighbours of 0.1 in float32
+    x = (torch.tensor(radius).view(torch.int32) + steps).view(torch.float32)  # the radius and its neighbours in float32
     xyz = torch.stack([x, torch.zeros(17), torch.zeros(17)], dim=1)[None]
-    assert_equal_to_reference(gpu, xyz, torch.zeros(1, 1, 3), m=17, radius=0.1, nsample=17)
+    assert_equal_to_reference(gpu, xyz, torch.zeros(1, 1, 3), m=17, radius=radius, nsample=17)
 
 
 def test_equal_at_the_scale_of_the_float32_grid():
@@ -131,6 +148,11 @@ def use_triton():
 def test_the_choice_is_said(use_triton):
     assert ops.describe().startswith("ops: triton (Triton ")
     assert ops._kernels(torch.zeros(1, device=gpu.DEVICE)) is gpu
+
+
+def test_python_m_ops_includes_the_kernels():
+    (entry,) = (entry for name, entry in ops_main.implementations().items() if name.startswith("triton (Triton "))
+    assert entry == (gpu, gpu.DEVICE)
 
 
 def test_opcheck(use_triton):
