@@ -70,6 +70,11 @@ def test_more_points_are_sampled_than_there_are(kind):
     assert torch.equal(index.cpu(), reference.furthest_point_sample(xyz, 350))
 
 
+def test_sampling_knows_no_largest_distance():
+    xyz = torch.tensor([[[0.0, 0, 0], [2e5, 0, 0], [3e5, 0, 0]]])
+    assert gpu.furthest_point_sample(xyz.to(gpu.DEVICE), 3).tolist() == [[0, 2, 1]]
+
+
 @pytest.mark.parametrize("kind", ["uniform", "duplicates", "one place"])
 def test_a_search_through_20001_points(kind):
     xyz = make_cloud(kind, 1, 20_001, seed=5)
