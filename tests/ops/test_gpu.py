@@ -18,13 +18,13 @@ try:
 except CompileError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-pytestmark = [
-    pytest.mark.skipif(
-        gpu.DEVICE == "cuda" and not torch.cuda.is_available(),
-        reason="needs a GPU, or TRITON_INTERPRET=1 in the environment of a process of its own: `make test` has one",
-    ),
-    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning"),  # NumPy interprets
-]
+if gpu.DEVICE == "cuda" and not torch.cuda.is_available():
+    pytest.skip(
+        "needs a GPU, or TRITON_INTERPRET=1 in a process of its own: `make test` has one", allow_module_level=True
+    )
+
+# NumPy, which interprets, warns where a GPU does not
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
