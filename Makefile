@@ -4,7 +4,8 @@
 # Each makes .venv and installs the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
-export OMP_WAIT_POLICY ?= PASSIVE # see train_scannet.py
+# As train_scannet.py says: idle threads sleep
+export OMP_WAIT_POLICY ?= PASSIVE
 INSTALLED := .venv/installed
 
 .PHONY: demo test test-gpu-compile clean

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCANS, DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")  # train_scannet.py's default data
-SCENES, EPOCHS = 64, 30
+SCENES, EPOCHS = 64, 24
 DEVIATIONS = (
     f"{SCENES} generated rooms instead of 1513 ScanNet scans, {EPOCHS} epochs instead of 200",
     "--batch-size 8 instead of 64, and so --bn-momentum 0.1 instead of 0.5: the statistics of small batches are noisy",
