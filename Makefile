@@ -4,8 +4,8 @@
 # Each makes .venv and installs the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
-# As train_scannet.py says: idle threads sleep
-export OMP_WAIT_POLICY ?= PASSIVE
+# As in train_scannet.py: idle threads soon sleep
+export GOMP_SPINCOUNT ?= 10000
 INSTALLED := .venv/installed
 
 .PHONY: demo test test-gpu-compile clean

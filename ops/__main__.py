@@ -3,6 +3,7 @@
 Exit status 1 if a result differs from the reference. pointnet2_ops may differ: it rounds otherwise.
 """
 
+import argparse
 import platform
 import statistics
 import sys
@@ -96,4 +97,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m ops", description=__doc__).parse_args()
     sys.exit(main())

@@ -5,6 +5,7 @@
 Scans and scenes are made once and kept in datasets/; every call trains another network in runs/.
 """
 
+import argparse
 import json
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ DEVIATIONS = (
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if not (ROOT / DATA / "manifest.json").exists():
         run(f"scripts/make_synthetic.py --out {SCANS} --scenes {SCENES}")
         run(

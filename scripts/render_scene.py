@@ -135,7 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         axis.set_title(title)
         axis.axis("off")
     legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in sorted(shown - {0})]
-    if legend:
+    if labels:
+        legend.append(Patch(color=np.array(UNLABELLED) / 255, label="no label, or another class"))
         figure.legend(handles=legend, loc="outside lower center", ncols=10, frameon=False)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
