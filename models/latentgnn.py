@@ -7,6 +7,7 @@ Shapes: B clouds (or images), N points (or pixels), C channels, c = C / stride b
 d latent nodes, K kernels. v2l means visible to latent, l2v latent to visible. Equation numbers are the paper's.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -96,7 +97,8 @@ class LatentGNN(nn.Module):
         if x.shape[2 if is_points else 1] != self.channels:
             layout = "(B, N, C)" if is_points else "(B, C, ...)"
             raise ValueError(f"LatentGNN was built for C = {self.channels} channels, got {tuple(x.shape)} as {layout}")
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        has_autocast = torch.amp.is_autocast_available(x.device.type)  # the meta device has none
+        with torch.autocast(x.device.type, enabled=False) if has_autocast else contextlib.nullcontext():
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             update = self.propagate(wide.transpose(1, 2).contiguous() if is_points else wide.flatten(2))  # (B, C, N)
             update = update.transpose(1, 2) if is_points else update.view(x.shape)  # the shape of x

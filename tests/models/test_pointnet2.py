@@ -207,6 +207,16 @@ def test_rebuilt_from_its_configuration(few_centres):
     assert torch.equal(other(points), model(points))
 
 
+@pytest.mark.parametrize("context", ["none", "non_local", "latentgnn"])
+def test_devices_other_than_the_cpu_have_a_way_through(context):
+    """On the meta device nothing is computed, but every branch for devices other than the CPU is taken."""
+    model = build(PointNet2Config(context=context), 0).to("meta")
+    logits = model(torch.empty(2, 3000, 3, device="meta"))
+    logits.sum().backward()
+    assert logits.shape == (2, 3000, 21) and logits.device.type == "meta"
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_seed_decides_the_weights_alone():
     config = PointNet2Config(context="latentgnn")
     torch.manual_seed(5)
