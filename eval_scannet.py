@@ -82,14 +82,14 @@ def _score_tiles(model: PointNet2, scene: SceneTiles, device: torch.device, batc
 def _predict_vertices(model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int) -> np.ndarray:
     """(V,) uint8 in 1..20: argmax of the logits summed over every draw of a vertex as a core point."""
     total = torch.zeros(scene.vertices, NUM_CLASSES)
-    draws = np.zeros(scene.vertices, dtype=np.int64)
+    covered = np.zeros(scene.vertices, dtype=bool)
     for tile, logits in enumerate(_logits(model, scene.cover_points, device, batch_size)):
         core = scene.cover_core[tile]
         index = scene.cover_index[tile, core]
         total.index_add_(0, torch.from_numpy(index), logits[torch.from_numpy(core)])
-        np.add.at(draws, index, 1)
-    if not draws.all():
-        raise RuntimeError(f"{scene.name}: {np.sum(draws == 0)} vertices were in no tile")
+        covered[index] = True
+    if not covered.all():
+        raise RuntimeError(f"{scene.name}: {np.sum(~covered)} vertices were in no tile")
     return (1 + total[:, 1:].argmax(1)).numpy().astype(np.uint8)
 
 

@@ -60,12 +60,12 @@ def tile_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = POIN
     Tiles start at the scene's minimum. A tile with under 1 % core among its drawn points is left out.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    low, tile_of = _tiles(xyz)
+    low, height, tile_of = _tiles(xyz)
     occupied = np.unique(tile_of, axis=0)
     near = occupied[:, None] + np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])  # a core has a margin
     near = near[((near >= 0) & (near <= occupied.max(0))).all(2)]
     for tile in np.unique(near, axis=0):
-        core_low, core_high = _tile_box(xyz, low, tile)
+        core_low, core_high = _tile_box(low, height, tile)
         crop = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
         if len(crop) == 0:
             continue
@@ -82,11 +82,11 @@ def covering_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = 
     hold what is still missing, filled up at random and in random order, so that the density stays that of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    low, tile_of = _tiles(xyz)
+    low, height, tile_of = _tiles(xyz)
     for tile in np.unique(tile_of, axis=0):
         in_tile = (tile_of == tile).all(1)
         missing = np.flatnonzero(in_tile)
-        crop = np.flatnonzero(_inside(xyz, *_tile_box(xyz, low, tile), CONTEXT))
+        crop = np.flatnonzero(_inside(xyz, *_tile_box(low, height, tile), CONTEXT))
         index = crop[rng.integers(len(crop), size=num_points)]
         while True:
             yield Draw(index, in_tile[index])
@@ -110,13 +110,14 @@ def _occupied(xyz: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     return len(np.unique(np.ravel_multi_index(cell.T, OCCUPANCY_GRID))) / np.prod(OCCUPANCY_GRID)
 
 
-def _tiles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The scene's minimum (3,) float64, and for each vertex the column and row of its tile, (V, 2) int64."""
+def _tiles(xyz: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """The scene's minimum (3,) float64 and height, and for each vertex the column and row of its tile, (V, 2) int64."""
     low, high = xyz.min(0).astype(np.float64), xyz.max(0).astype(np.float64)
     last = np.maximum(np.ceil((high - low)[:2] / CHUNK_SIZE).astype(np.int64), 1) - 1
-    return low, np.clip(np.floor((xyz[:, :2] - low[:2]) / CHUNK_SIZE).astype(np.int64), 0, last)
+    tile_of = np.clip(np.floor((xyz[:, :2] - low[:2]) / CHUNK_SIZE).astype(np.int64), 0, last)
+    return low, high[2] - low[2], tile_of
 
 
-def _tile_box(xyz: np.ndarray, low: np.ndarray, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _tile_box(low: np.ndarray, height: float, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     core_low = low + np.array([tile[0] * CHUNK_SIZE, tile[1] * CHUNK_SIZE, 0])
-    return core_low, core_low + np.array([CHUNK_SIZE, CHUNK_SIZE, xyz[:, 2].max() - low[2]])
+    return core_low, core_low + np.array([CHUNK_SIZE, CHUNK_SIZE, height])
