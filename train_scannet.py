@@ -33,8 +33,8 @@ from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChu
 from data.scenes import SceneError, read_manifest
 from eval_scannet import add_counts, choose_device, class_table, error_line, evaluate, whole_number
 from models import checkpoint, pointnet2
+from models.batch_norm import set_batch_norm_momentum
 from models.losses import weighted_cross_entropy
-from models.shared_mlp import set_batch_norm_momentum
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
 DECAY_EVERY = 200_000

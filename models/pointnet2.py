@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import ops
+from models.cloud import cloud_of, cloud_of_centres
 from models.feature_propagation import FeaturePropagation
 from models.latentgnn import LatentGNN
 from models.non_local import NonLocal
 from models.set_abstraction import Scale, SetAbstraction
 from models.shared_mlp import SharedMLP
+from ops import rows
 
 # The original PointNet++ ScanNet code (2017). The coarser centres are prefixes of the finer ones.
 CENTRES = (1024, 256, 64, 16)
@@ -112,24 +114,27 @@ class PointNet2(nn.Module):
         if points.dim() != 3 or points.shape[1] < 1 or points.shape[2] != 3 + self.config.extra_channels:
             expected = f"(B, N, {3 + self.config.extra_channels}) with N >= 1"
             raise ValueError(f"PointNet2 takes points {expected}, got {tuple(points.shape)}")
-        xyz0 = points[..., :3].contiguous()  # (B, N, 3)
-        f0 = points[..., 3:] if self.config.extra_channels else None  # (B, N, extra)
+        cloud0 = cloud_of(points)  # N points, R distinct ones in all clouds: rows of features are theirs
+        f0 = points[..., 3:].flatten(0, 1)[cloud0.first] if self.config.extra_channels else None  # (R, extra)
 
         # Furthest point sampling of points that are already in its order keeps their order: one call serves all levels.
-        index = ops.furthest_point_sample(xyz0.float(), CENTRES[0])  # (B, 1024)
-        xyz1 = torch.take_along_dim(xyz0, index.unsqueeze(2), 1)  # (B, 1024, 3)
-        xyz2, xyz3, xyz4 = (xyz1[:, :m].contiguous() for m in CENTRES[1:])  # (B, 256, 3), (B, 64, 3), (B, 16, 3)
+        index = ops.furthest_point_sample(cloud0.xyz.float(), CENTRES[0])  # (B, 1024)
+        xyz1 = torch.take_along_dim(cloud0.xyz, index.unsqueeze(2), 1)  # (B, 1024, 3)
+        cloud1, cloud2, cloud3, cloud4 = (cloud_of_centres(xyz1[:, :m].contiguous()) for m in CENTRES)
 
-        f1 = self.context1(self.sa1(xyz0, f0, xyz1))  # (B, 1024, 64)   channels of SSG
-        f2 = self.context2(self.sa2(xyz1, f1, xyz2))  # (B, 256, 128)
-        f3 = self.context3(self.sa3(xyz2, f2, xyz3))  # (B, 64, 256)
-        f4 = self.context4(self.sa4(xyz3, f3, xyz4))  # (B, 16, 512)
+        f1 = self.context1(self.sa1(cloud0, f0, cloud1.xyz))  # (B, 1024, 64)   channels of SSG
+        f2 = self.context2(self.sa2(cloud1, f1, cloud2.xyz))  # (B, 256, 128)
+        f3 = self.context3(self.sa3(cloud2, f2, cloud3.xyz))  # (B, 64, 256)
+        f4 = self.context4(self.sa4(cloud3, f3, cloud4.xyz))  # (B, 16, 512)
 
-        f3 = self.fp4(xyz3, xyz4, f3, f4)  # (B, 64, 256)
-        f2 = self.fp3(xyz2, xyz3, f2, f3)  # (B, 256, 256)
-        f1 = self.fp2(xyz1, xyz2, f1, f2)  # (B, 1024, 128)
-        f0 = self.fp1(xyz0, xyz1, f0, f1)  # (B, N, 128)
-        return self.classifier(self.dropout(self.head(f0)))  # (B, N, num_classes)
+        f3 = self.fp4(cloud3, cloud4.xyz, f3, f4)  # (B x 64, 256)
+        f2 = self.fp3(cloud2, cloud3.xyz, f2, f3)  # (B x 256, 256)
+        f1 = self.fp2(cloud1, cloud2.xyz, f1, f2)  # (B x 1024, 128)
+        f0 = self.fp1(cloud0, cloud1.xyz, f0, f1)  # (R, 128)
+        f0 = self.head(f0, cloud0.copies)  # (R, 128)
+        p = self.dropout.p if self.training else 0.0
+        f0 = rows.gather_dropout(f0, cloud0.row.flatten(), p)  # (B x N, 128): each copy of a point drops its own values
+        return self.classifier(f0).unflatten(0, points.shape[:2])  # (B, N, num_classes)
 
 
 def build(config: PointNet2Config, seed: int) -> PointNet2:

@@ -76,7 +76,8 @@ def describe() -> str:
     return f"ops: {_description}"
 
 
-def _kernels(tensor: Tensor):
+def serves(tensor: Tensor):
+    """The module that finds indices for tensors on this one's device: ops.cpu, ops.gpu, ops.reference..."""
     if _serving is None:
         use("auto")
     return _serving.get(tensor.device.type, reference)
@@ -106,7 +107,7 @@ def _check_index(features: Tensor, index: Tensor) -> None:
 
 @torch.library.custom_op("latentgnn_scannet::furthest_point_sample", mutates_args=())
 def _furthest_point_sample(xyz: Tensor, m: int) -> Tensor:
-    return _kernels(xyz).furthest_point_sample(xyz, m)
+    return serves(xyz).furthest_point_sample(xyz, m)
 
 
 @_furthest_point_sample.register_fake
@@ -116,7 +117,7 @@ def _(xyz, m):
 
 @torch.library.custom_op("latentgnn_scannet::ball_query", mutates_args=())
 def _ball_query(radius: float, nsample: int, xyz: Tensor, centres: Tensor) -> Tensor:
-    return _kernels(xyz).ball_query(radius, nsample, xyz, centres)
+    return serves(xyz).ball_query(radius, nsample, xyz, centres)
 
 
 @_ball_query.register_fake
@@ -126,7 +127,7 @@ def _(radius, nsample, xyz, centres):
 
 @torch.library.custom_op("latentgnn_scannet::three_nn", mutates_args=())
 def _three_nn(unknown: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    return _kernels(unknown).three_nn(unknown, known)
+    return serves(unknown).three_nn(unknown, known)
 
 
 @_three_nn.register_fake

@@ -1,18 +1,16 @@
 // The point operators for CPU tensors, equal to ops/reference.py to the last index. Plain C++17 without any library, so
 // that any compiler builds it in seconds and no release of torch breaks it. ops/cpu.py compiles and calls it.
 //
-// Clouds are rows of x, y, z; a NaN or an infinity in them gives some valid index, never a crash. Threads are made for
-// a call and joined before it returns: nothing lives on that a forked process could miss.
+// Clouds are rows of x, y, z; a NaN or an infinity in them gives some valid index, never a crash.
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <limits>
-#include <thread>
 #include <vector>
+
+#include "threads.h"
 
 namespace {
 
@@ -22,27 +20,6 @@ constexpr float INF = std::numeric_limits<float>::infinity();
 inline float squared_distance(float ax, float ay, float az, float bx, float by, float bz) {
     const float dx = ax - bx, dy = ay - by, dz = az - bz;
     return (dx * dx + dy * dy) + dz * dz;
-}
-
-// Runs work(b) for every cloud b on at most so many threads. Returns 0, or 1 if memory ran out.
-template <class Work> int for_each_cloud(int64_t clouds, int64_t threads, Work work) {
-    std::atomic<int64_t> next{0};
-    std::atomic<int> failed{0};
-    auto take_clouds = [&] {
-        try {
-            for (int64_t b; (b = next++) < clouds;) work(b);
-        } catch (const std::exception &) {  // a vector that could not grow
-            failed = 1;
-        }
-    };
-    std::vector<std::thread> helpers;
-    try {
-        for (int64_t t = 1; t < std::min(threads, clouds); t++) helpers.emplace_back(take_clouds);
-    } catch (const std::exception &) {  // no more threads to be had: those there are do the work
-    }
-    take_clouds();
-    for (auto &helper : helpers) helper.join();
-    return failed;
 }
 
 // Distance and number in one integer: the bits of a float >= 0 rise with its value, so one comparison orders both.
@@ -283,19 +260,19 @@ void three_nn(const float *unknown, int64_t n, const float *known, int64_t m, fl
 extern "C" {
 
 int batch_furthest_point_sample(const float *xyz, int64_t B, int64_t N, int64_t m, int64_t *index, int64_t threads) {
-    return for_each_cloud(B, threads, [=](int64_t b) { furthest_point_sample(xyz + b * N * 3, N, m, index + b * m); });
+    return for_each(B, threads, [=](int64_t b) { furthest_point_sample(xyz + b * N * 3, N, m, index + b * m); });
 }
 
 int batch_ball_query(const float *xyz, const float *centres, int64_t B, int64_t N, int64_t M, float radius,
                      int64_t nsample, int64_t *index, int64_t threads) {
-    return for_each_cloud(B, threads, [=](int64_t b) {
+    return for_each(B, threads, [=](int64_t b) {
         ball_query(xyz + b * N * 3, N, centres + b * M * 3, M, radius, nsample, index + b * M * nsample);
     });
 }
 
 int batch_three_nn(const float *unknown, const float *known, int64_t B, int64_t N, int64_t M, float *distance,
                    int64_t *index, int64_t threads) {
-    return for_each_cloud(B, threads, [=](int64_t b) {
+    return for_each(B, threads, [=](int64_t b) {
         three_nn(unknown + b * N * 3, N, known + b * M * 3, M, distance + b * N * 3, index + b * N * 3);
     });
 }

@@ -1,4 +1,4 @@
-"""Compiles ops/cpu.cpp with the system's compiler at first use, caches the library and calls it through ctypes.
+"""Compiles the C++ of this folder with the system's compiler at first use, caches it and calls it through ctypes.
 
 The library lies in $XDG_CACHE_HOME/latentgnn-scannet (default ~/.cache/latentgnn-scannet) under a name made of two
 hashes: of everything that decides its content (source, flags, compiler, processor), and of the content itself. So a
@@ -7,6 +7,7 @@ damaged file is noticed before it is loaded, and processes that compile at the s
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import os
 import platform
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("cpu.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("cpu.cpp", "rows.cpp")]
+HEADERS = [Path(__file__).with_name("threads.h")]
 # -ffp-contract=off: a fused multiply-add rounds once instead of twice, and a tie would be broken elsewhere.
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-pthread"]
+# -fno-trapping-math: no result changes, but loops with a condition on floats can be vectorised.
+FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-shared", "-fPIC", "-pthread"]
 NATIVE = "-march=native"
 DEVICE = "cpu"  # of the tensors that the kernels take
 COMPILE_TIMEOUT = 120  # seconds; it takes one to three
@@ -47,7 +50,7 @@ def load() -> str:
 def _load():
     compiler = _compiler()
     version = (_run([*compiler, "--version"]).splitlines() or ["unknown version"])[0]
-    decides = [SOURCE.read_text(), *FLAGS, NATIVE, *compiler, version, _processor()]
+    decides = [*(path.read_text() for path in SOURCES + HEADERS), *FLAGS, NATIVE, *compiler, version, _processor()]
     key = hashlib.sha256("\0".join(decides).encode()).hexdigest()[:16]
     cache = _cache_dir()
     if cache is None:  # a fresh private folder: a shared one could hold somebody else's library
@@ -110,7 +113,7 @@ def _compile(compiler: list[str], folder: Path, key: str) -> Path:
     """Compile to a temporary name in folder, then rename to the final one."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "ops.so"
-        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(built)]
+        command = [*compiler, *FLAGS, *map(str, SOURCES), "-o", str(built)]
         try:
             _run([*command, NATIVE])
         except CompileError:  # some compilers refuse -march=native
@@ -119,27 +122,36 @@ def _compile(compiler: list[str], folder: Path, key: str) -> Path:
 
 
 def _open(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.batch_furthest_point_sample.argtypes = [pointer, size, size, size, pointer, size]
-    library.batch_ball_query.argtypes = [pointer, pointer, size, size, size, ctypes.c_float, size, pointer, size]
-    library.batch_three_nn.argtypes = [pointer, pointer, size, size, size, pointer, pointer, size]
-    return library
+    return ctypes.CDLL(str(path))
 
 
-def _call(function: str, *arguments) -> None:
-    """Tensors are passed as pointers to their first element; ctypes lets go of the GIL for the call."""
+def call(function: str, *arguments) -> None:
+    """Run a kernel; ctypes lets go of the GIL meanwhile. Contiguous tensors are passed as pointers to their first
+    element, None as a null pointer; the number of threads comes last. Raises MemoryError, and CompileError at first."""
     load()
-    values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
-    if getattr(_library, function)(*values, torch.get_num_threads()):
-        raise MemoryError(f"{function.removeprefix('batch_')}: no memory for a cloud's working arrays")
+    if _entry(function)(*map(_c_value, arguments), ctypes.c_int64(torch.get_num_threads())):
+        raise MemoryError(f"{function}: no memory for working arrays")
+
+
+@functools.cache
+def _entry(name: str):
+    """The function of that name, or that a pointer of that name points to: those of rows.cpp are templates."""
+    if name.startswith("batch_"):
+        return getattr(_library, name)
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.c_void_p.in_dll(_library, name).value)
+
+
+def _c_value(value):
+    if value is None or isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int64(value)
 
 
 def furthest_point_sample(xyz, m):
     xyz = xyz.contiguous()
     B, N, _ = xyz.shape
     index = xyz.new_empty(B, m, dtype=torch.int64)
-    _call("batch_furthest_point_sample", xyz, B, N, m, index)
+    call("batch_furthest_point_sample", xyz, B, N, m, index)
     return index
 
 
@@ -148,7 +160,7 @@ def ball_query(radius, nsample, xyz, centres):
     B, N, _ = xyz.shape
     M = centres.shape[1]
     index = xyz.new_empty(B, M, nsample, dtype=torch.int64)
-    _call("batch_ball_query", xyz, centres, B, N, M, radius, nsample, index)
+    call("batch_ball_query", xyz, centres, B, N, M, radius, nsample, index)
     return index
 
 
@@ -157,5 +169,5 @@ def three_nn(unknown, known):
     B, N, _ = unknown.shape
     M = known.shape[1]
     distance, index = unknown.new_empty(B, N, 3), unknown.new_empty(B, N, 3, dtype=torch.int64)
-    _call("batch_three_nn", unknown, known, B, N, M, distance, index)
+    call("batch_three_nn", unknown, known, B, N, M, distance, index)
     return distance, index

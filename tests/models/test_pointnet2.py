@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from models import pointnet2, reference
+from models.batch_norm import set_batch_norm_momentum
+from models.cloud import cloud_of
 from models.pointnet2 import PointNet2, PointNet2Config, build
-from models.shared_mlp import set_batch_norm_momentum
 
 VARIANTS = [
     {},
@@ -73,7 +74,7 @@ def compare(model, points):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_equals_the_textbook_network(few_centres, options, training):
+def test_equals_the_textbook_network(few_centres, either_form, options, training):
     model = make(**options).double().train(training)
     points = room(2, 150, model.config.extra_channels).double()
     upstream = torch.randn(2, 21, 150, generator=torch.Generator().manual_seed(1), dtype=torch.float64).mT
@@ -161,7 +162,8 @@ def test_order_of_points_does_not_matter():
     layer = pointnet2.SetAbstraction(0, wide).eval()
     xyz = room(1, 200)
     order = torch.randperm(200)
-    torch.testing.assert_close(layer(xyz[:, order], None, xyz[:, :9]), layer(xyz, None, xyz[:, :9]))
+    shuffled = layer(cloud_of(xyz[:, order]), None, xyz[:, :9])
+    torch.testing.assert_close(shuffled, layer(cloud_of(xyz), None, xyz[:, :9]))
 
 
 def test_clouds_are_independent_in_evaluation(few_centres):
@@ -183,7 +185,7 @@ def test_autocast_trains(few_centres, dtype, bound, context):
     model, points = make(context=context), room(2, 150)
     with torch.autocast("cpu", dtype=dtype):
         loss = model(points).float().square().mean()
-    loss.backward()
+    (loss / 64).backward()  # float16 overflows at 65504: gradients are scaled, as a GradScaler would
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     model.eval()  # in training mode fresh batch norms magnify rounding a thousand times
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
@@ -193,8 +195,10 @@ def test_autocast_trains(few_centres, dtype, bound, context):
 
 def test_compiles_without_graph_breaks(few_centres):
     model, points = make(context="latentgnn"), room(2, 100)
-    compiled = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(points), model(points))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled(points).sum().backward()
+    model.eval()  # in training mode fresh batch norms magnify rounding a thousand times
+    torch.testing.assert_close(compiled(points), model(points), rtol=1e-4, atol=1e-5)
 
 
 def test_rebuilt_from_its_configuration(few_centres):
@@ -259,5 +263,5 @@ def test_bad_shapes_raise(shape):
 
 
 def test_a_single_point_in_training_raises():
-    with pytest.raises(ValueError, match="more than 1 row"):
+    with pytest.raises(ValueError, match="more than 1 (row|value)"):
         make().train()(torch.zeros(1, 1, 3))

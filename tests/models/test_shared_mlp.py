@@ -1,83 +1,20 @@
 import copy
 
-import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from models.reference import shared_mlp_forward
-from models.shared_mlp import SharedMLP, batch_norm_relu, set_batch_norm_momentum
+from models.shared_mlp import SharedMLP
 
 
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def make_norm(channels=5):
-    norm = nn.BatchNorm1d(channels, eps=1e-3, momentum=0.3).double()
-    with torch.no_grad():
-        norm.weight.copy_(normal(channels, seed=1))  # of both signs
-        norm.bias.copy_(normal(channels, seed=2))
-        norm.running_mean.copy_(normal(channels, seed=3))
-    return norm
-
-
-def results(function, x, norm, upstream):
-    norm, x = copy.deepcopy(norm), x.clone().requires_grad_()
-    y = function(x, norm)
-    return [y.detach(), *torch.autograd.grad(y, [x, *norm.parameters()], upstream), *norm.buffers()]
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_relu_equals_torch(training):
-    x, norm, upstream = normal(300, 5) + 2, make_norm().train(training), normal(5, 300, seed=4).T
-    ours = results(batch_norm_relu, x, norm, upstream)
-    torchs = results(lambda x, norm: F.relu(norm(x)), x, norm, upstream)
-    torch.testing.assert_close(ours, torchs, rtol=1e-10, atol=1e-12)
-
-
-def test_batch_norm_relu_gradcheck():
-    norm, x = make_norm(3), normal(9, 3).requires_grad_()
-    parameters = dict(norm.named_parameters())
-
-    def function(x, weight, bias):
-        copied = copy.deepcopy(norm)  # gradcheck must not see the running statistics move
-        copied.weight, copied.bias = nn.Parameter(weight), nn.Parameter(bias)
-        return batch_norm_relu(x, copied)
-
-    assert torch.autograd.gradcheck(lambda x: function(x, *parameters.values()), (x,))
-
-
-def test_batch_norm_relu_is_accurate_on_many_rows():
-    """In float32 against float64; torch's own batch norm of rows is 50 times off the first bound."""
-    x, upstream = normal(200_000, 8, dtype=torch.float32) * 0.5 + 3, normal(200_000, 8, seed=1, dtype=torch.float32) + 1
-    norm = nn.BatchNorm1d(8)
-    exact = results(batch_norm_relu, x.double(), copy.deepcopy(norm).double(), upstream.double())
-    y, _, scale_grad, shift_grad, mean, variance, _ = results(batch_norm_relu, x, norm, upstream)
-    assert (y - exact[0]).abs().max() < 3e-6
-    for got, expected in ((scale_grad, exact[2]), (shift_grad, exact[3]), (mean, exact[4]), (variance, exact[5])):
-        torch.testing.assert_close(got.double(), expected, rtol=3e-5, atol=0)
-
-
-def test_batch_norm_relu_of_one_row():
-    with pytest.raises(ValueError, match="more than 1 row"):
-        batch_norm_relu(normal(1, 5), make_norm().train())
-    assert batch_norm_relu(normal(1, 5), make_norm().eval()).shape == (1, 5)
-
-
-def test_batch_norm_relu_takes_half_precision():
-    norm, x = make_norm().float(), normal(50, 5).bfloat16().requires_grad_()
-    y = batch_norm_relu(x, norm)
-    assert y.dtype == torch.float32
-    y.sum().backward()
-    assert x.grad.dtype == torch.bfloat16 and torch.isfinite(x.grad).all()
-
-
-def test_shared_mlp_equals_convolutions():
+def test_shared_mlp_equals_convolutions(either_form):
     torch.manual_seed(0)
-    mlp, x = SharedMLP((4, 8, 6)).double(), normal(2, 3, 10, 4)
-    expected = shared_mlp_forward(copy.deepcopy(mlp), x.flatten(1, 2).transpose(1, 2).contiguous())
-    torch.testing.assert_close(mlp(x), expected.transpose(1, 2).unflatten(1, (3, 10)), rtol=1e-10, atol=1e-12)
+    mlp, x = SharedMLP((4, 8, 6)).double(), normal(2, 30, 4)
+    expected = shared_mlp_forward(copy.deepcopy(mlp), x.transpose(1, 2).contiguous()).transpose(1, 2)
+    torch.testing.assert_close(mlp(x.flatten(0, 1)), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
 
 
 def test_shared_mlp_starts_xavier_uniform_without_biases():
@@ -86,13 +23,3 @@ def test_shared_mlp_starts_xavier_uniform_without_biases():
     bound = (6 / 800) ** 0.5
     assert 0.99 * bound < mlp.linears[0].weight.abs().max() <= bound
     assert mlp.norms[0].eps == 1e-3
-
-
-def test_set_batch_norm_momentum():
-    model = nn.ModuleDict({"a": SharedMLP((3, 4)), "b": nn.BatchNorm1d(4)})
-    set_batch_norm_momentum(model, 0.25)
-    assert model["a"].norms[0].momentum == model["b"].momentum == 0.25
-    rows = normal(10, 3, dtype=torch.float32)
-    model["a"](rows)
-    expected = 0.25 * F.linear(rows, model["a"].linears[0].weight).mean(0)
-    torch.testing.assert_close(model["a"].norms[0].running_mean, expected)

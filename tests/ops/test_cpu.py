@@ -184,8 +184,8 @@ def test_another_source_or_processor_is_compiled_anew(load, tmp_path, monkeypatc
     monkeypatch.setattr(cpu, "_processor", lambda: "another")
     assert load().endswith(", compiled")
     changed = tmp_path / "changed.cpp"
-    changed.write_text(cpu.SOURCE.read_text() + "// changed\n")
-    monkeypatch.setattr(cpu, "SOURCE", changed)
+    changed.write_text(cpu.SOURCES[0].read_text().replace('"threads.h"', f'"{cpu.HEADERS[0]}"'))
+    monkeypatch.setattr(cpu, "SOURCES", [changed, *cpu.SOURCES[1:]])
     assert load().endswith(", compiled")
     assert len({name.split("-")[1] for name in cached_files(tmp_path)}) == 3
 

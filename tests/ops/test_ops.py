@@ -145,7 +145,7 @@ def test_an_unknown_implementation_is_refused():
 def test_the_reference_can_be_chosen_and_said(generator, restore_choice):
     ops.use("reference")
     assert ops.describe() == "ops: reference (plain torch)"
-    assert ops._kernels(XYZ) is ops.reference
+    assert ops.serves(XYZ) is ops.reference
     assert ops.furthest_point_sample(cloud(generator, 1, 9), 2).shape == (1, 2)
 
 
@@ -181,7 +181,7 @@ def test_auto_on_a_gpu_without_working_triton_warns_once_and_keeps_the_cpus_kern
     )
     assert str(warning.message).startswith(f"ops: {line}") and "\n" not in str(warning.message)
     assert ops.describe() == str(warning.message) + ", cpu (C++)"
-    assert ops._kernels(XYZ) is ops.cpu and ops._kernels(XYZ.to("meta")) is ops.reference
+    assert ops.serves(XYZ) is ops.cpu and ops.serves(XYZ.to("meta")) is ops.reference
 
 
 def test_what_is_asked_for_by_name_raises_where_it_cannot_be_had(restore_choice, monkeypatch):
