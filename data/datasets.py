@@ -142,26 +142,36 @@ class TrainingChunks(Dataset):
 
 
 class ChunkBatches(Sampler[list[SampleKey]]):
-    """Batches of sample keys: every scene once an epoch in random order, the last incomplete batch dropped.
+    """One rank's share of the batches of sample keys: every scene once an epoch in random order.
 
-    With fewer scenes than a batch, scenes repeat in rounds until one batch is full. Call set_epoch before each epoch.
+    batch_size counts the chunks of all ranks together; rank r takes the r-th of world_size equal parts of each batch,
+    so that the ranks' parts in order are the batch of one rank alone. The last incomplete batch is dropped; with
+    fewer scenes than a batch, scenes repeat in rounds until one is full. Call set_epoch before each epoch.
+    Raises ValueError if world_size does not divide batch_size.
     """
 
-    def __init__(self, num_scenes: int, batch_size: int, seed: int):
-        self.num_scenes, self.batch_size, self.seed, self.epoch = num_scenes, batch_size, seed, 0
+    def __init__(self, num_scenes: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise ValueError(f"a batch of {batch_size} chunks cannot be divided among {world_size} ranks equally")
+        self.num_scenes, self.batch_size, self.seed = num_scenes, batch_size, seed
+        self.rank, self.share = rank, batch_size // world_size
+        self.epoch = self.first_step = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """What the next iteration yields: the batches of this epoch from this step on. One that has begun goes on."""
+        self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:
+        """Batches of a whole epoch, wherever the next iteration starts."""
         return max(self.num_scenes // self.batch_size, 1)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         rng = np.random.default_rng([self.seed, self.epoch, 0])
         rounds = -(-self.batch_size // self.num_scenes)
         order = np.concatenate([rng.permutation(self.num_scenes) for _ in range(rounds)]).tolist()
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, start + k, order[start + k]) for k in range(self.batch_size)]
+        keys = [(self.epoch, position, scene) for position, scene in enumerate(order)]
+        starts = [step * self.batch_size + self.rank * self.share for step in range(self.first_step, len(self))]
+        return iter([keys[start : start + self.share] for start in starts])
 
 
 @dataclass(frozen=True)

@@ -31,20 +31,65 @@ def scenes(tmp_path_factory):
     return [write_room(folder, f"scene900{k}_00", k) for k in range(5)]
 
 
-def batches_of(scenes, workers, epoch, batch_size=2):
+def batches_of(scenes, workers, epoch, batch_size=2, **share):
     dataset = TrainingChunks(scenes, seed=7)
-    sampler = ChunkBatches(len(dataset), batch_size, seed=7)
+    sampler = ChunkBatches(len(dataset), batch_size, seed=7, **share)
     sampler.set_epoch(epoch)
     return list(DataLoader(dataset, batch_sampler=sampler, num_workers=workers))
 
 
-def test_samples_do_not_depend_on_the_number_of_workers(scenes):
-    alone, together = batches_of(scenes, 0, epoch=3), batches_of(scenes, 4, epoch=3)
-    assert len(alone) == len(together) == 2
-    for a, b in zip(alone, together, strict=True):
+def assert_same_batches(ours, expected):
+    assert len(ours) == len(expected) > 0
+    for a, b in zip(ours, expected, strict=True):
         assert all(torch.equal(a[name], b[name]) for name in ("points", "classes", "weight", "scene"))
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_samples_do_not_depend_on_the_number_of_workers(scenes, workers):
+    alone = batches_of(scenes, 0, epoch=3)
+    assert_same_batches(batches_of(scenes, workers, epoch=3), alone)
     other = batches_of(scenes, 0, epoch=4)
     assert not torch.equal(alone[0]["points"], other[0]["points"])
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_together_see_the_samples_of_one(scenes, ranks):
+    parts = [batches_of(scenes, 0, epoch=3, batch_size=4, rank=rank, world_size=ranks) for rank in range(ranks)]
+    assert all(len(batch["points"]) == 4 // ranks for part in parts for batch in part)
+    gathered = [
+        {name: torch.cat([batch[name] for batch in step]) for name in step[0]} for step in zip(*parts, strict=True)
+    ]
+    assert_same_batches(gathered, batches_of(scenes, 0, epoch=3, batch_size=4))
+
+
+def test_a_batch_that_the_ranks_cannot_share_equally_is_refused():
+    with pytest.raises(ValueError, match="a batch of 6 chunks cannot be divided among 4 ranks"):
+        ChunkBatches(num_scenes=10, batch_size=6, seed=0, rank=0, world_size=4)
+
+
+@pytest.mark.parametrize("share", [{}, {"rank": 1, "world_size": 2}])
+def test_an_epoch_can_start_at_any_of_its_steps(share):
+    sampler = ChunkBatches(num_scenes=13, batch_size=4, seed=0, **share)
+    sampler.set_epoch(2)
+    whole = list(sampler)
+    for step in range(4):
+        sampler.set_epoch(2, first_step=step)
+        assert list(sampler) == whole[step:] and len(sampler) == 3
+    sampler.set_epoch(3)
+    assert [keys[0][0] for keys in sampler] == [3, 3, 3]  # the following epoch is whole again
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_iteration_keeps_the_epoch_that_it_began_with(scenes, workers):
+    """Also with persistent workers, which are asked for batches ahead of those that training has seen."""
+    dataset = TrainingChunks(scenes, seed=7)
+    sampler = ChunkBatches(len(dataset), 1, seed=7)
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    for epoch, first_step in [(3, 0), (4, 2)]:
+        sampler.set_epoch(epoch, first_step)
+        running = iter(loader)
+        sampler.set_epoch(9)
+        assert_same_batches(list(running), batches_of(scenes, 0, epoch, batch_size=1)[first_step:])
 
 
 def test_sample_layout(scenes):
