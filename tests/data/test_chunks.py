@@ -30,6 +30,40 @@ def test_training_draw_stays_in_one_crop_and_marks_its_core():
     assert len(np.unique(draw.index)) < len(draw.index)  # with replacement
 
 
+def textbook_training_draw(xyz, classes, rng):
+    """The definition, over all three axes and in float64."""
+    xyz = xyz.astype(np.float64)
+    for _ in range(10):
+        centre = xyz[rng.integers(len(xyz))]
+        low, high = centre - 0.75, centre + 0.75
+        low[2], high[2] = xyz[:, 2].min(), xyz[:, 2].max()
+        crop = ((xyz >= low - 0.2) & (xyz <= high + 0.2)).all(1)
+        core = ((xyz >= low - 0.01) & (xyz <= high + 0.01)).all(1)
+        cells = np.clip((xyz[core] - low) / np.maximum(high - low, 1e-6) * (31, 31, 62), 0, (30, 30, 61))
+        occupied = len(set(map(tuple, cells.astype(int)))) / (31 * 31 * 62)
+        if (classes[crop] > 0).mean() >= 0.7 and occupied >= 0.02:
+            break
+    index = rng.choice(np.flatnonzero(crop), size=8192)
+    return index, core[index]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_training_draw_is_the_textbooks(seed):
+    rng = np.random.default_rng(seed)
+    xyz = room(seed, vertices=6_000, size=(3.0, 2.5, 2.5))
+    xyz = np.round(xyz, 2 if seed % 2 else 6)  # on a grid, vertices lie on the faces of boxes and cells
+    classes = (rng.random(len(xyz)) < (0.69, 0.71, 0.9)[seed % 3]).astype(np.uint8)
+    index, core = textbook_training_draw(xyz, classes, np.random.default_rng(seed))
+    draw = chunks.training_draw(xyz, classes, np.random.default_rng(seed))
+    np.testing.assert_array_equal(draw.index, index)
+    np.testing.assert_array_equal(draw.core, core)
+
+
+def test_the_faces_of_a_box_are_not_rounded_to_float32():
+    low, tenth = np.zeros(3), np.full(3, 0.1)  # float32 has 0.1 as 0.100000001
+    assert not chunks._inside(np.full((1, 3), 0.1, np.float32), low, tenth, margin=0).any()
+
+
 def test_training_draw_looks_for_a_labelled_crop():
     xyz = room(vertices=80_000, size=(12.0, 2.0, 2.5))
     classes = (xyz[:, 0] > 9).astype(np.uint8)  # a quarter of the room is labelled

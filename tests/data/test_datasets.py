@@ -44,6 +44,7 @@ def assert_same_batches(ours, expected):
         assert all(torch.equal(a[name], b[name]) for name in ("points", "classes", "weight", "scene"))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than there are cores
 @pytest.mark.parametrize("workers", [2, 4])
 def test_samples_do_not_depend_on_the_number_of_workers(scenes, workers):
     alone = batches_of(scenes, 0, epoch=3)
