@@ -1,0 +1,230 @@
+"""The loading of training chunks against what a training step needs, in chunks a second, and the memory of its workers.
+
+Scenes of --vertices are made (rooms side by side, a dozen different ones, each file on disk in its own right) in a
+temporary folder on the disk that TMPDIR names, 1.8 MB each at 150,000 vertices, and deleted afterwards. A round is an
+epoch of every DataLoader, all built as train_scannet.py does; the first epoch reads files that the page cache was told
+to drop. Workers that share the cores with the step, as on the CPU, take from it what one process needs for its chunks.
+Memory is read, and the cache dropped, on Linux only.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import ops
+from data import synthetic
+from data.datasets import ChunkBatches, SceneFile, TrainingChunks, scene_files
+from data.scannet import NUM_NYU40
+from data.scenes import FORMAT_VERSION, Scene, SceneError, read_manifest, write_manifest, write_scene
+from data.synthetic_mesh import segments
+from eval_scannet import choose_device, whole_number
+from models import pointnet2
+from models.losses import weighted_cross_entropy
+from scripts.benchmarks import timing
+
+SEED = 0
+DISTINCT = 12  # scenes that are generated; the others are copies of them under names of their own
+CHUNKS_TIMED = 32  # of the making of one chunk in this process
+GAP = 0.3  # m between the rooms of a scene
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--scenes", type=whole_number(1), default=1201, help="default: ScanNet's training scenes")
+    parser.add_argument("--vertices", type=whole_number(1), default=150_000, help="of a scene")
+    parser.add_argument("--data", type=Path, help="measure these preprocessed scenes instead; nothing is deleted")
+    parser.add_argument("--workers", type=whole_number(0), nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--batch-size", type=whole_number(1), default=16)
+    parser.add_argument("--device", default="auto", help="of the training step")
+
+
+def run(args) -> dict:
+    with nullcontext(args.data) if args.data else tempfile.TemporaryDirectory() as folder:
+        try:
+            if not args.data:
+                make_scenes(Path(folder), args.scenes, args.vertices)
+            chunks = TrainingChunks(scene_files(folder, read_manifest(folder), "train"), SEED)
+        except SceneError as error:
+            sys.exit(f"benchmark loader: {error}")
+        making = time_chunk(chunks, args.rounds)
+        loaders = measure_loaders(chunks, args)
+        step = time_step(chunks, args)
+        vertices = [scene.vertices for scene in chunks.scenes]
+
+    need = args.batch_size / timing.median(step)
+    whole, reading = (timing.median(making[name]) for name in ("chunk", "reading"))
+    print(f"{len(vertices)} scenes of {min(vertices):,} to {max(vertices):,} vertices; {ops.describe()}")
+    print(f"one chunk in one process: {1e3 * whole:.1f} ms, {100 * reading / whole:.0f} % of it reading the file")
+    print(
+        f"one step (forward, loss, backward; LatentGNN, K = 1) of {args.batch_size} chunks: "
+        f"{timing.spread(step, unit=1)} s, so it needs {need:.1f} chunks/s\n"
+    )
+    print("| workers | chunks/s (quartiles) | x need | chunks/s from disk | MB a worker: first epoch, last, peak |")
+    print("|---:|---:|---:|---:|---:|")
+    for row in loaders:
+        rates, cold = row["chunks_per_second"], row["cold_chunks_per_second"]
+        row["times_need"] = timing.median(rates) / need
+        memory = ", ".join(f"{row[key]:.0f}" for key in ("first_mb", "last_mb", "peak_mb")) if "peak_mb" in row else "-"
+        print(
+            f"| {row['workers']} | {timing.spread(rates, unit=1)} | {row['times_need']:.1f} "
+            f"| {f'{cold:.1f}' if cold else '-'} | {memory} |"
+        )
+    return dict(
+        ops=ops.describe(), device=args.device, batch_size=args.batch_size, vertices=vertices, rows=loaders,
+        chunk_seconds=making, step_seconds=step, need_chunks_per_second=need,
+    )  # fmt: skip
+
+
+def make_scenes(folder: Path, scenes: int, vertices: int) -> None:
+    """A data set as preprocessing writes it, all of it training scenes; exits if the disk is too small for it."""
+    (folder / "scenes").mkdir()
+    rng, entries, first_room = np.random.default_rng(SEED), {}, 0
+    for k in tqdm(range(scenes), desc="making scenes", unit="scene", disable=None):
+        name = f"scene{k:04d}_00"
+        path = folder / "scenes" / f"{name}.h5"
+        if k < DISTINCT:
+            xyz, nyu40, first_room = rooms_side_by_side(first_room, vertices)
+            colour = rng.integers(256, size=(vertices, 3), dtype=np.uint8)
+            write_scene(path, Scene(name, xyz, nyu40, colour))
+            histogram = np.bincount(nyu40, minlength=NUM_NYU40).tolist()
+        else:
+            template = entries[f"scene{k % DISTINCT:04d}_00"]
+            path.write_bytes((folder / template["file"]).read_bytes())  # blocks of its own: no link, no reflink
+            with h5py.File(path, "r+", locking=False) as file:
+                file.attrs["name"] = np.bytes_(name.encode())
+            histogram = template["nyu40_histogram"]
+        if k == min(DISTINCT, scenes) - 1:
+            needed, free = path.stat().st_size * (scenes - k - 1), shutil.disk_usage(folder).free
+            if needed > free:
+                sys.exit(
+                    f"benchmark loader: {scenes} scenes need {needed / 1e9:.1f} GB more in {folder.parent}, which has "
+                    f"{free / 1e9:.1f} GB left; set TMPDIR to a folder on another disk, or ask for fewer --scenes"
+                )
+        entries[name] = {
+            "file": f"scenes/{path.name}",
+            "vertices": vertices,
+            "labelled": True,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "nyu40_histogram": histogram,
+        }
+    splits = {"train": list(entries), "val": [], "test": []}
+    expected = {split: len(names) for split, names in splits.items()}
+    write_manifest(
+        folder,
+        {"format_version": FORMAT_VERSION, "splits": splits, "expected": expected, "failed": {}, "scenes": entries},
+    )
+
+
+def rooms_side_by_side(first: int, vertices: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """xyz (V, 3) float32 and nyu40 (V,) uint8 of the synthetic rooms from `first` on, and the first that is left."""
+    places, labels, width = [], [], 0.0
+    while sum(map(len, labels)) < vertices:
+        plan = synthetic.plan_room(SEED, "train", first)
+        rng = np.random.default_rng(plan.seed)
+        names = [*synthetic.SHELL, *(item.name for item in plan.items)]
+        xyz, _, owner, piece = synthetic.mesh_room(plan, rng)
+        segment, segment_owner = segments(piece, owner)
+        annotated = synthetic.annotate(names, segment, segment_owner, rng)[segment]  # -1 is the last entry, 0
+        labels.append(np.array([*(synthetic.NYU40[name] for name in names), 0], dtype=np.uint8)[annotated])
+        places.append(xyz + [width - xyz[:, 0].min(), 0, 0])
+        width = places[-1][:, 0].max() + GAP
+        first += 1
+    return np.concatenate(places)[:vertices].astype(np.float32), np.concatenate(labels)[:vertices], first
+
+
+def time_chunk(chunks: TrainingChunks, rounds: int) -> dict[str, list[float]]:
+    """Seconds of making one chunk, and of reading its scene alone, in this process."""
+    keys = [(0, k, k % len(chunks)) for k in range(CHUNKS_TIMED)]
+    calls = {
+        "chunk": lambda: [chunks[key] for key in keys],
+        "reading": lambda: [chunks.scenes[scene].read_points(chunks.features) for _, _, scene in keys],
+    }
+    return {name: [s / len(keys) for s in seconds] for name, seconds in timing.alternate(calls, rounds).items()}
+
+
+def measure_loaders(chunks: TrainingChunks, args) -> list[dict]:
+    """A row for each number of workers: chunks a second in every round, and the workers' memory."""
+    epochs = {str(workers): Epochs(chunks, args.batch_size, workers) for workers in args.workers}
+    rows = []
+    for epoch in epochs.values():
+        cold = drop_from_page_cache(chunks.scenes)
+        start = time.perf_counter()
+        epoch()
+        rate = epoch.chunks / (time.perf_counter() - start)
+        row = {"workers": epoch.loader.num_workers, "cold_chunks_per_second": rate if cold else None}
+        rows.append(row | epoch.memory("first"))
+    for row, (workers, seconds) in zip(rows, timing.alternate(epochs, args.rounds).items(), strict=True):
+        row["chunks_per_second"] = [epochs[workers].chunks / s for s in seconds]
+        row |= epochs[workers].memory("last")
+    return rows
+
+
+class Epochs:
+    """A training DataLoader; each call takes one more epoch of batches from it."""
+
+    def __init__(self, chunks: TrainingChunks, batch_size: int, workers: int):
+        self.batches, self.epoch, self.pids = ChunkBatches(len(chunks), batch_size, SEED), 0, []
+        self.chunks = len(self.batches) * batch_size
+        self.loader = DataLoader(  # as train_scannet.py builds it
+            chunks, batch_sampler=self.batches, num_workers=workers, persistent_workers=workers > 0
+        )
+
+    def __call__(self) -> None:
+        self.epoch += 1
+        self.batches.set_epoch(self.epoch)
+        before = set(multiprocessing.active_children())
+        for _ in self.loader:
+            pass
+        self.pids = self.pids or [process.pid for process in set(multiprocessing.active_children()) - before]
+
+    def memory(self, when: str) -> dict[str, float]:
+        """Resident memory of the largest worker, now and at most, in MB; nothing without workers or Linux."""
+        if not self.pids or sys.platform != "linux":
+            return {}
+        states = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids]
+        now, most = (max(_kilobytes(state, entry) for state in states) / 1e3 for entry in ("VmRSS", "VmHWM"))
+        return {f"{when}_mb": now, "peak_mb": most}
+
+
+def _kilobytes(status: str, entry: str) -> int:
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(entry))
+
+
+def drop_from_page_cache(scenes: list[SceneFile]) -> bool:
+    """Has the system forget the files' content, so that it is read from the disk; False where it cannot be asked to."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    os.sync()  # only what is on disk can be forgotten
+    for scene in scenes:
+        descriptor = os.open(scene.path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+    return True
+
+
+def time_step(chunks: TrainingChunks, args) -> list[float]:
+    """Seconds of forward, loss and backward on one batch in every round, the first step not counted."""
+    device = choose_device(args.device)
+    ops.use("auto")
+    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=1), SEED).to(device).train()
+    batch = next(iter(DataLoader(chunks, batch_sampler=ChunkBatches(len(chunks), args.batch_size, SEED))))
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        logits = model(batch["points"].to(device))  # (B, N, 21)
+        weighted_cross_entropy(logits, batch["classes"].to(device), batch["weight"].to(device)).backward()
+        next(model.parameters()).grad.sum().item()  # waits for a GPU
+
+    torch.manual_seed(SEED)  # dropout
+    return timing.alternate({"step": step}, args.rounds)["step"]

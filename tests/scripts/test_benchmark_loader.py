@@ -1,0 +1,99 @@
+"""scripts/benchmark.py loader: the scenes it makes, its table and JSON, what it deletes and what it refuses."""
+
+import json
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+
+import ops
+from data.datasets import scene_files
+from data.scenes import read_manifest
+from scripts import benchmark
+from scripts.benchmarks import loader
+
+TINY = ["--vertices", 3000, "--rounds", 2, "--batch-size", 2]
+
+
+def dust(first, vertices):
+    """Instead of rooms, which take half a second each."""
+    rng = np.random.default_rng(first)
+    return rng.random((vertices, 3), dtype=np.float32), rng.integers(1, 41, vertices, dtype=np.uint8), first + 1
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the script's main with these arguments; temporary folders are made in tmp_path / "made"."""
+    chosen, threads = (ops._serving, ops._description), torch.get_num_threads()
+    (tmp_path / "made").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "made"))
+    monkeypatch.setattr(loader, "rooms_side_by_side", dust)
+    monkeypatch.setattr(loader, "CHUNKS_TIMED", 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is put back: the script sets it
+    yield lambda *arguments: benchmark.main(["loader", *map(str, arguments)])
+    ops._serving, ops._description = chosen
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def short_step(monkeypatch):
+    """A step without the network, whose time is its own test's."""
+    monkeypatch.setattr(loader, "time_step", lambda chunks, args: [0.01] * args.rounds)
+
+
+def test_scenes_are_a_preprocessed_data_set_of_files_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "DISTINCT", 2)
+    loader.make_scenes(tmp_path, scenes=5, vertices=3000)
+    scenes = scene_files(tmp_path, read_manifest(tmp_path), "train")
+    assert len(scenes) == 5
+    assert all(scene.path.stat().st_nlink == 1 for scene in scenes)
+    points = [scene.read_points(())[0] for scene in scenes]  # refuses a file that is not the manifest's scene
+    assert not np.array_equal(points[0], points[1])
+    assert np.array_equal(points[0], points[2]) and np.array_equal(points[1], points[3])
+    assert all((scene.nyu40_histogram > 0).sum() > 1 and scene.nyu40_histogram.sum() == 3000 for scene in scenes)
+
+
+def test_every_number_of_workers_gets_a_row_and_the_made_scenes_are_deleted(run, short_step, tmp_path, capsys):
+    run(*TINY, "--scenes", 3, "--workers", 0, 1, "--json", tmp_path / "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [row["workers"] for row in result["rows"]] == [0, 1]
+    assert result["need_chunks_per_second"] == 200 and result["vertices"] == [3000] * 3
+    for row in result["rows"]:
+        assert len(row["chunks_per_second"]) == 2
+        assert row["times_need"] == pytest.approx(np.median(row["chunks_per_second"]) / 200)
+    in_this_process, in_a_worker = result["rows"]
+    assert "peak_mb" not in in_this_process
+    if sys.platform == "linux":
+        assert 10 < in_a_worker["first_mb"] <= in_a_worker["peak_mb"]
+        assert in_a_worker["last_mb"] <= in_a_worker["peak_mb"]
+        assert in_a_worker["cold_chunks_per_second"] > 0
+    printed = capsys.readouterr().out
+    assert "3 scenes of 3,000 to 3,000 vertices" in printed and "needs 200.0 chunks/s" in printed
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_given_scenes_are_measured_and_left_as_they_are(run, short_step, tiny_data, tmp_path):
+    run("--rounds", 1, "--batch-size", 2, "--workers", 0, "--data", tiny_data, "--json", tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())["vertices"] == [5000] * 3
+    assert (tiny_data / "manifest.json").exists()
+
+
+def test_the_step_is_one_of_training(run, tiny_data, tmp_path):
+    run("--rounds", 1, "--batch-size", 1, "--workers", 0, "--data", tiny_data, "--json", tmp_path / "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["need_chunks_per_second"] == pytest.approx(1 / result["step_seconds"][0]) and result["ops"]
+
+
+def test_a_full_disk_is_named_before_it_is_filled(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10_000))
+    with pytest.raises(SystemExit, match="1201 scenes need .* GB more in .*made, which has 0.0 GB left; set TMPDIR"):
+        run(*TINY)
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_a_folder_without_scenes_is_refused(run, tmp_path):
+    with pytest.raises(SystemExit, match="benchmark loader: .*manifest.json: no such file"):
+        run("--data", tmp_path)
