@@ -50,6 +50,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> dict:
+    device = choose_device(args.device)
     with nullcontext(args.data) if args.data else tempfile.TemporaryDirectory() as folder:
         try:
             if not args.data:
@@ -59,7 +60,7 @@ def run(args) -> dict:
             sys.exit(f"benchmark loader: {error}")
         making = time_chunk(chunks, args.rounds)
         loaders = measure_loaders(chunks, args)
-        step = time_step(chunks, args)
+        step = time_step(chunks, args.batch_size, device, args.rounds)
         vertices = [scene.vertices for scene in chunks.scenes]
 
     need = args.batch_size / timing.median(step)
@@ -67,7 +68,7 @@ def run(args) -> dict:
     print(f"{len(vertices)} scenes of {min(vertices):,} to {max(vertices):,} vertices; {ops.describe()}")
     print(f"one chunk in one process: {1e3 * whole:.1f} ms, {100 * reading / whole:.0f} % of it reading the file")
     print(
-        f"one step (forward, loss, backward; LatentGNN, K = 1) of {args.batch_size} chunks: "
+        f"one step (forward, loss, backward; LatentGNN, K = 1; {device}) of {args.batch_size} chunks: "
         f"{timing.spread(step, unit=1)} s, so it needs {need:.1f} chunks/s\n"
     )
     print("| workers | chunks/s (quartiles) | x need | chunks/s from disk | MB a worker: first epoch, last, peak |")
@@ -81,7 +82,7 @@ def run(args) -> dict:
             f"| {f'{cold:.1f}' if cold else '-'} | {memory} |"
         )
     return dict(
-        ops=ops.describe(), device=args.device, batch_size=args.batch_size, vertices=vertices, rows=loaders,
+        ops=ops.describe(), device=str(device), batch_size=args.batch_size, vertices=vertices, rows=loaders,
         chunk_seconds=making, step_seconds=step, need_chunks_per_second=need,
     )  # fmt: skip
 
@@ -213,12 +214,11 @@ def drop_from_page_cache(scenes: list[SceneFile]) -> bool:
     return True
 
 
-def time_step(chunks: TrainingChunks, args) -> list[float]:
+def time_step(chunks: TrainingChunks, batch_size: int, device: torch.device, rounds: int) -> list[float]:
     """Seconds of forward, loss and backward on one batch in every round, the first step not counted."""
-    device = choose_device(args.device)
     ops.use("auto")
     model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=1), SEED).to(device).train()
-    batch = next(iter(DataLoader(chunks, batch_sampler=ChunkBatches(len(chunks), args.batch_size, SEED))))
+    batch = next(iter(DataLoader(chunks, batch_sampler=ChunkBatches(len(chunks), batch_size, SEED))))
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
@@ -227,4 +227,4 @@ def time_step(chunks: TrainingChunks, args) -> list[float]:
         next(model.parameters()).grad.sum().item()  # waits for a GPU
 
     torch.manual_seed(SEED)  # dropout
-    return timing.alternate({"step": step}, args.rounds)["step"]
+    return timing.alternate({"step": step}, rounds)["step"]

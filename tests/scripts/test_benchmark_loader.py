@@ -41,7 +41,7 @@ def run(monkeypatch, tmp_path):
 @pytest.fixture
 def short_step(monkeypatch):
     """A step without the network, whose time is its own test's."""
-    monkeypatch.setattr(loader, "time_step", lambda chunks, args: [0.01] * args.rounds)
+    monkeypatch.setattr(loader, "time_step", lambda chunks, batch_size, device, rounds: [0.01] * rounds)
 
 
 def test_scenes_are_a_preprocessed_data_set_of_files_of_their_own(tmp_path, monkeypatch):
