@@ -61,19 +61,11 @@ def tile_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = POIN
     Tiles start at the scene's minimum. A tile with under 1 % core among its drawn points is left out.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    low, height, tile_of = _tiles(xyz)
-    occupied = np.unique(tile_of, axis=0)
-    near = occupied[:, None] + np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])  # a core has a margin
-    near = near[((near >= 0) & (near <= occupied.max(0))).all(2)]
-    for tile in np.unique(near, axis=0):
-        core_low, core_high = _tile_box(low, height, tile)
-        crop = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
-        if len(crop) == 0:
-            continue
-        index = crop[rng.integers(len(crop), size=num_points)]
-        core = _inside(xyz[index], core_low, core_high, TILE_CORE_MARGIN)
+    for crop in _tile_crops(xyz):
+        drawn = rng.integers(len(crop.index), size=num_points)
+        core = crop.core[drawn]
         if core.mean() >= MIN_CORE_DRAWN:
-            yield Draw(index, core)
+            yield Draw(crop.index[drawn], core)
 
 
 def covering_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK) -> Iterator[Draw]:
@@ -83,20 +75,66 @@ def covering_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = 
     hold what is still missing, filled up at random and in random order, so that the density stays that of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    low, height, tile_of = _tiles(xyz)
-    for tile in np.unique(tile_of, axis=0):
-        in_tile = (tile_of == tile).all(1)
-        missing = np.flatnonzero(in_tile)
-        crop = np.flatnonzero(_inside(xyz, *_tile_box(low, height, tile), CONTEXT))
-        index = crop[rng.integers(len(crop), size=num_points)]
+    for crop in _tile_crops(xyz):
+        missing = np.flatnonzero(crop.in_tile)
+        if len(missing) == 0:
+            continue
+        drawn = rng.integers(len(crop.index), size=num_points)
         while True:
-            yield Draw(index, in_tile[index])
-            missing = np.setdiff1d(missing, index)
+            yield Draw(crop.index[drawn], crop.in_tile[drawn])
+            seen = np.zeros(len(crop.index), dtype=bool)
+            seen[drawn] = True
+            missing = missing[~seen[missing]]
             if len(missing) == 0:
                 break
-            index = crop[rng.integers(len(crop), size=num_points)]
-            index[: len(missing)] = missing[:num_points]
-            rng.shuffle(index)
+            drawn = rng.integers(len(crop.index), size=num_points)
+            drawn[: len(missing)] = missing[:num_points]
+            rng.shuffle(drawn)
+
+
+class _TileCrop(NamedTuple):
+    """The n >= 1 vertices of a tile and its context."""
+
+    index: np.ndarray  # (n,) int64, ascending
+    core: np.ndarray  # (n,) bool: at most 1 mm outside the tile, so that neighbours share the vertices on their border
+    in_tile: np.ndarray  # (n,) bool: in this tile and in no other
+
+
+def _tile_crops(xyz: np.ndarray) -> Iterator[_TileCrop]:
+    """The crops of a scene (V, 3) in order of column and row; tiles that have nothing in or near them are left out.
+
+    Every vertex is looked at once a column of tiles, and those of the column once a tile. Coordinates are float64, so
+    that no border is rounded.
+    """
+    x, y = np.ascontiguousarray(xyz[:, :2].T, dtype=np.float64)
+    x_start, y_start = x.min(), y.min()
+    column_of, columns = _slabs(x - x_start)
+    row_of, rows = _slabs(y - y_start)
+    tile_of = column_of * rows + row_of
+    occupied = np.stack(np.divmod(np.unique(tile_of), rows), axis=1)
+    near = occupied[:, None] + np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])  # what a context may reach
+    near = np.unique(near[((near >= 0) & (near < [columns, rows])).all(2)], axis=0)
+    for column in np.unique(near[:, 0]):
+        strip = np.flatnonzero(_in_slab(x, column, x_start, CONTEXT))
+        strip_y = y[strip]
+        for row in near[near[:, 0] == column, 1]:
+            index = strip[_in_slab(strip_y, row, y_start, CONTEXT)]
+            if len(index) > 0:
+                core_x = _in_slab(x[index], column, x_start, TILE_CORE_MARGIN)
+                core_y = _in_slab(y[index], row, y_start, TILE_CORE_MARGIN)
+                yield _TileCrop(index, core_x & core_y, tile_of[index] == column * rows + row)
+
+
+def _slabs(offset: np.ndarray) -> tuple[np.ndarray, int]:
+    """In which slab of 1.5 m each of (V,) offsets from the scene's minimum lies, (V,) int64; the number of slabs."""
+    count = max(int(np.ceil(offset.max() / CHUNK_SIZE)), 1)
+    return np.minimum(np.floor(offset / CHUNK_SIZE).astype(np.int64), count - 1), count
+
+
+def _in_slab(values: np.ndarray, slab: int, start: float, margin: float) -> np.ndarray:
+    """(n,) bool: the coordinates in a slab grown by margin on both sides."""
+    low = start + slab * CHUNK_SIZE
+    return (values >= low - margin) & (values <= low + CHUNK_SIZE + margin)
 
 
 def _inside(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
@@ -118,16 +156,3 @@ def _occupied(xyz: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     occupied = np.zeros(OCCUPANCY_GRID, dtype=bool)
     occupied[tuple(cell.T)] = True
     return occupied.mean()
-
-
-def _tiles(xyz: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """The scene's minimum (3,) float64 and height, and for each vertex the column and row of its tile, (V, 2) int64."""
-    low, high = xyz.min(0).astype(np.float64), xyz.max(0).astype(np.float64)
-    last = np.maximum(np.ceil((high - low)[:2] / CHUNK_SIZE).astype(np.int64), 1) - 1
-    tile_of = np.clip(np.floor((xyz[:, :2] - low[:2]) / CHUNK_SIZE).astype(np.int64), 0, last)
-    return low, high[2] - low[2], tile_of
-
-
-def _tile_box(low: np.ndarray, height: float, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    core_low = low + np.array([tile[0] * CHUNK_SIZE, tile[1] * CHUNK_SIZE, 0])
-    return core_low, core_low + np.array([CHUNK_SIZE, CHUNK_SIZE, height])
