@@ -12,6 +12,7 @@ import csv
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ PROTOCOLS = ["pn2-wholescene", "scannet-benchmark"]
 @dataclass(frozen=True)
 class SceneResult:
     name: str
+    vertices: int  # V
     tiles: int  # scored by pn2-wholescene
     counts: dict[str, np.ndarray]  # name of the count -> (21, 21) confusion
     predicted: np.ndarray | None  # (V,) uint8 in 1..20, one per vertex; None without scannet-benchmark
@@ -47,60 +49,95 @@ class SceneResult:
 def evaluate(
     model: PointNet2, scenes: WholeScenes, device: torch.device, batch_size: int, workers: int = 0
 ) -> Iterator[SceneResult]:
-    """Score scene after scene, in order. The result does not depend on workers; batches never span scenes."""
+    """Score the scenes, in order. Worker processes read and tile the next ones while the network works.
+
+    The network takes `batch_size` draws at a time, of one scene or of several. The last batch is filled up with copies
+    of its last draw: matrix products of another shape may be rounded otherwise, and what a scene gets must not depend
+    on the scenes beside it.
+    """
     model.eval()
     loader = DataLoader(scenes, batch_size=None, num_workers=workers)
+    unfinished, batch = deque(), []
     for scene in tqdm(loader, desc="scenes", unit="scene", leave=False, disable=None):
-        counts = _score_tiles(model, scene, device, batch_size)
-        predicted = None
-        if scenes.covering:
-            predicted = _predict_vertices(model, scene, device, batch_size)
+        score = SceneScore(scene)
+        unfinished.append(score)
+        for draw in score.draws:
+            batch.append((score, scene.points[draw.index]))
+            if len(batch) == batch_size:
+                _run_batch(model, batch, batch_size, device)
+                batch.clear()
+        while unfinished and unfinished[0].finished:
+            yield unfinished.popleft().result()
+    if batch:
+        _run_batch(model, batch, batch_size, device)
+    yield from (score.result() for score in unfinished)
+
+
+@torch.inference_mode()
+def _run_batch(
+    model: PointNet2, batch: list[tuple["SceneScore", np.ndarray]], batch_size: int, device: torch.device
+) -> None:
+    """Give each scene the logits of its draws. batch: 1 to batch_size pairs of a scene and points (N, 3 + F)."""
+    points = [points for _, points in batch]
+    points += points[-1:] * (batch_size - len(points))
+    logits = model(torch.from_numpy(np.stack(points)).to(device)).float().cpu()  # (B, N, 21)
+    if not torch.isfinite(logits).all():
+        raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
+    for (score, _), logits_of_draw in zip(batch, logits, strict=False):
+        score.add(logits_of_draw)
+
+
+class SceneScore:
+    """What the network has said of a scene so far. No logits are kept but their sums by vertex."""
+
+    def __init__(self, scene: SceneTiles):
+        self.scene = scene
+        self.draws = [*scene.tiles, *scene.covering]
+        self.done = 0
+        self.counts = metrics.no_counts()
+        vertices = len(scene.points) if scene.covering else 0
+        self.logits, self.covered = torch.zeros(vertices, NUM_CLASSES), np.zeros(vertices, dtype=bool)
+
+    @property
+    def finished(self) -> bool:
+        return self.done == len(self.draws)
+
+    def add(self, logits: Tensor) -> None:
+        """Take the logits (N, 21) of the next one of `draws`. Only its core points count."""
+        draw, is_tile = self.draws[self.done], self.done < len(self.scene.tiles)
+        self.done += 1
+        index, logits = draw.index[draw.core], logits[torch.from_numpy(draw.core)]
+        if is_tile:
+            self._count(index, logits)
+        else:
+            self.logits.index_add_(0, torch.from_numpy(index), logits)
+            self.covered[index] = True
+
+    def _count(self, index: np.ndarray, logits: Tensor) -> None:
+        best, known = logits[:, 1:].max(1)  # of the 20 classes
+        known += 1
+        counts = metrics.tile_counts(
+            xyz=self.scene.points[index, :3],
+            truth=NYU40_TO_CLASS[self.scene.nyu40[index]],
+            predicted=torch.where(logits[:, 0] >= best, 0, known).numpy(),  # of equal ones the first, as argmax does
+            known=known.numpy(),
+        )
+        for name, matrix in counts.items():
+            self.counts[name] += matrix
+
+    def result(self) -> SceneResult:
+        scene, predicted = self.scene, None
+        if scene.covering:
+            if not self.covered.all():
+                raise RuntimeError(f"{scene.name}: {np.sum(~self.covered)} vertices were in no tile")
+            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint8)
             if scene.nyu40 is not None:
-                counts["vertex"] = metrics.confusion(NYU40_TO_CLASS[scene.nyu40], predicted)
-        yield SceneResult(scene.name, len(scene.tile_points), counts, predicted)
+                self.counts["vertex"] = metrics.confusion(NYU40_TO_CLASS[scene.nyu40], predicted)
+        return SceneResult(scene.name, len(scene.points), len(scene.tiles), self.counts, predicted)
 
 
 def add_counts(results: list[SceneResult]) -> dict[str, np.ndarray]:
     return {name: sum(result.counts[name] for result in results) for name in metrics.COUNTS}
-
-
-def _score_tiles(model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int) -> dict[str, np.ndarray]:
-    total = metrics.no_counts()
-    for tile, logits in enumerate(_logits(model, scene.tile_points, device, batch_size)):
-        core = scene.tile_core[tile]
-        counts = metrics.tile_counts(
-            xyz=scene.tile_points[tile, core, :3],
-            truth=scene.tile_classes[tile, core],
-            predicted=logits.argmax(1).numpy()[core],
-            known=1 + logits[:, 1:].argmax(1).numpy()[core],
-        )
-        for name, matrix in counts.items():
-            total[name] += matrix
-    return total
-
-
-def _predict_vertices(model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int) -> np.ndarray:
-    """(V,) uint8 in 1..20: argmax of the logits summed over every draw of a vertex as a core point."""
-    total = torch.zeros(scene.vertices, NUM_CLASSES)
-    covered = np.zeros(scene.vertices, dtype=bool)
-    for tile, logits in enumerate(_logits(model, scene.cover_points, device, batch_size)):
-        core = scene.cover_core[tile]
-        index = scene.cover_index[tile, core]
-        total.index_add_(0, torch.from_numpy(index), logits[torch.from_numpy(core)])
-        covered[index] = True
-    if not covered.all():
-        raise RuntimeError(f"{scene.name}: {np.sum(~covered)} vertices were in no tile")
-    return (1 + total[:, 1:].argmax(1)).numpy().astype(np.uint8)
-
-
-@torch.inference_mode()
-def _logits(model: PointNet2, tiles: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:
-    """Logits (N, 21) float32 on the CPU of each of the tiles (T, N, 3 + F)."""
-    for start in range(0, len(tiles), batch_size):
-        logits = model(torch.from_numpy(tiles[start : start + batch_size]).to(device)).float().cpu()
-        if not torch.isfinite(logits).all():
-            raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
-        yield from logits
 
 
 def choose_device(name: str) -> torch.device:
@@ -202,7 +239,7 @@ def _run(args: argparse.Namespace) -> int:
         "scenes": len(results),
         "expected_scenes": expected,
         "tiles": sum(result.tiles for result in results),
-        "vertices": sum(len(result.predicted) for result in results),
+        "vertices": sum(result.vertices for result in results),
         "checkpoint_sha256": sha256,
         "selected_on": content["selected_on"],
         "protocols": PROTOCOLS,
@@ -276,7 +313,7 @@ def write_per_scene(path: Path, results: list[SceneResult]) -> None:
         for result in results:
             scores = metrics.scores(result.counts)
             values = ["" if scores[name] is None else f"{scores[name]:.6f}" for name in columns]
-            writer.writerow([result.name, len(result.predicted), result.tiles, *values])
+            writer.writerow([result.name, result.vertices, result.tiles, *values])
 
 
 def draw_confusion(path: Path, counts: np.ndarray) -> None:

@@ -176,17 +176,13 @@ class ChunkBatches(Sampler[list[SampleKey]]):
 
 @dataclass(frozen=True)
 class SceneTiles:
-    """A scene as the two evaluation protocols see it. A scan without labels has no tiles: T = 0."""
+    """A scene as the two evaluation protocols see it."""
 
     name: str
+    points: np.ndarray  # (V, 3 + F) float32
     nyu40: np.ndarray | None  # (V,) uint8
-    vertices: int  # V
-    tile_points: np.ndarray  # (T, N, 3 + F) float32, of the vertices that the label policy keeps
-    tile_classes: np.ndarray  # (T, N) uint8
-    tile_core: np.ndarray  # (T, N) bool
-    cover_points: np.ndarray  # (T', N, 3 + F) float32, of all vertices
-    cover_index: np.ndarray  # (T', N) int64
-    cover_core: np.ndarray  # (T', N) bool
+    tiles: list[chunks.Draw]  # of the vertices that the label policy keeps; none of a scan without labels
+    covering: list[chunks.Draw]  # of all vertices
 
 
 class WholeScenes(Dataset):
@@ -212,21 +208,10 @@ class WholeScenes(Dataset):
         rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
 
         kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
-        tiles = list(chunks.tile_draws(points[kept, :3], rng)) if len(kept) else []
-        tile_index, tile_core = _stack(tiles)
-        tile_index = kept[tile_index]
-        cover_index, cover_core = _stack(list(chunks.covering_draws(points[:, :3], rng)) if self.covering else [])
-        return SceneTiles(
-            name=scene.name,
-            nyu40=nyu40,
-            vertices=len(points),
-            tile_points=points[tile_index],
-            tile_classes=NYU40_TO_CLASS[nyu40[tile_index]] if nyu40 is not None else tile_index.astype(np.uint8),
-            tile_core=tile_core,
-            cover_points=points[cover_index],
-            cover_index=cover_index,
-            cover_core=cover_core,
-        )
+        tiles = chunks.tile_draws(points[kept, :3], rng) if len(kept) else []
+        tiles = [draw._replace(index=kept[draw.index]) for draw in tiles]
+        covering = list(chunks.covering_draws(points[:, :3], rng)) if self.covering else []
+        return SceneTiles(scene.name, points, nyu40, tiles, covering)
 
 
 def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:
@@ -235,10 +220,3 @@ def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.nda
     if "normal" in features:
         points[:, -3:] = augment.rotate_about_z(points[:, -3:], angle)
     return points
-
-
-def _stack(draws: list[chunks.Draw]) -> tuple[np.ndarray, np.ndarray]:
-    """index (T, N) and core (T, N) of T draws; T may be 0."""
-    index = np.array([draw.index for draw in draws], dtype=np.int64).reshape(-1, chunks.POINTS_PER_CHUNK)
-    core = np.array([draw.core for draw in draws], dtype=bool).reshape(-1, chunks.POINTS_PER_CHUNK)
-    return index, core

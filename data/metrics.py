@@ -41,16 +41,15 @@ def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def first_in_voxel(xyz: np.ndarray, size: float) -> np.ndarray:
     """Indices of the first point in each occupied voxel. xyz (N, 3), N >= 1; voxels of `size` m from the minimum."""
-    cell = np.floor((xyz - xyz.min(0).astype(np.float64)) / size).astype(np.int64)  # (N, 3)
-    return _first_of_each(np.ravel_multi_index(cell.T, cell.max(0) + 1))
+    i, j, k = (np.floor((axis - axis.min()) / size).astype(np.int64) for axis in _axes(xyz))  # (N,) each
+    return _first_of_each((i * (j.max() + 1) + j) * (k.max() + 1) + k)
 
 
 def first_in_voxel_pointnet2(xyz: np.ndarray, size: float) -> np.ndarray:
     """The same with the original code's keys, in which cell (nx, j, k) collides with (0, j + 1, k)."""
-    low = xyz.min(0).astype(np.float64)
-    cell = np.ceil((xyz - low) / size)
-    nx, ny, _ = np.ceil((xyz.max(0) - low) / size)
-    return _first_of_each(cell[:, 0] + cell[:, 1] * nx + cell[:, 2] * nx * ny)
+    i, j, k = (np.ceil((axis - axis.min()) / size).astype(np.int64) for axis in _axes(xyz))  # (N,) each
+    nx, ny = i.max(), j.max()
+    return _first_of_each(i + j * nx + k * nx * ny)
 
 
 def tile_counts(xyz: np.ndarray, truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,8 +124,15 @@ def scores(counts: dict[str, np.ndarray]) -> dict[str, float | dict | None]:
     }
 
 
+def _axes(xyz: np.ndarray) -> np.ndarray:
+    """(3, N) float64: a row for each axis, which numpy reads several times faster than columns."""
+    return np.ascontiguousarray(xyz.T, dtype=np.float64)
+
+
 def _first_of_each(keys: np.ndarray) -> np.ndarray:
-    return np.unique(keys, return_index=True)[1]
+    """The first index of each of (N,) keys below 2**63 / N: numbers alone sort faster than keys with their indices."""
+    key, index = np.divmod(np.sort(keys * len(keys) + np.arange(len(keys))), len(keys))
+    return index[np.diff(key, prepend=-1) > 0]
 
 
 def _ratio(part: int, whole: int) -> float | None:

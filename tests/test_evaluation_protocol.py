@@ -7,56 +7,66 @@ import torch
 
 import eval_scannet
 from data import metrics
+from data.chunks import Draw
 from data.datasets import LabelPolicy, SceneTiles
+from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
 from models import checkpoint, pointnet2
 
 
-class Echo(torch.nn.Module):
-    """The logits are the points' features."""
+class Script(torch.nn.Module):
+    """Answers with the given logits (N, 21), draw after draw, then with zeros."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = list(answers)
 
     def forward(self, points):
-        return points[..., 3:]
+        return torch.stack([self.answers.pop(0) if self.answers else torch.zeros(points.shape[1], 21) for _ in points])
 
 
-class Scenes(list):
-    covering = True
+def logits(*points):
+    """(N, 21) float32 from {class: value, ...} for each point; the others are 0."""
+    rows = torch.zeros(len(points), 21)
+    for row, values in zip(rows, points, strict=True):
+        row[list(values)] = torch.tensor(list(values.values()), dtype=torch.float32)
+    return rows
 
 
-def draw(*logits):
-    """(1, N, 3 + 21) float32: N points 1 m apart, each with its logits {class: value, ...}."""
-    points = np.zeros((1, len(logits), 24), dtype=np.float32)
-    points[0, :, 0] = range(len(logits))
-    for row, values in zip(points[0], logits, strict=True):
-        row[[3 + k for k in values]] = list(values.values())
-    return points
-
-
-def evaluate(nyu40, tile, cover):
-    """tile, cover: (points (T, N, 24), classes or vertices (T, N), core (T, N))."""
-    arrays = [np.array(a) for a in (*tile, *cover)]
-    scenes = Scenes([SceneTiles("room", np.array(nyu40), len(nyu40), *arrays)])
-    (result,) = eval_scannet.evaluate(Echo(), scenes, torch.device("cpu"), batch_size=1)
+def evaluate(classes, tiles, covering, batch_size=1):
+    """Vertices 1 m apart, of these classes; tiles and covering are lists of (index, core, logits of the draw)."""
+    xyz = np.zeros((len(classes), 3), dtype=np.float32)
+    xyz[:, 0] = range(len(classes))
+    draws = [[Draw(np.array(index), np.array(core)) for index, core, _ in part] for part in (tiles, covering)]
+    model = Script(answer for part in (tiles, covering) for _, _, answer in part)
+    scene = SceneTiles("room", xyz, CLASS_TO_NYU40[classes].astype(np.uint8), *draws)
+    (result,) = eval_scannet.evaluate(model, [scene], torch.device("cpu"), batch_size)
     return result
 
 
 def test_tiles_are_argmax_over_21_classes_and_known_over_the_20_on_the_core_alone():
-    tile = draw({0: 9, 7: 2, 20: 1}, {0: 1, 20: 3}, {2: 5}), [[7, 20, 1]], [[True, True, False]]
-    counts = evaluate([1], tile, cover=(draw({1: 1}), [[0]], [[True]])).counts
+    tile = [0, 1, 2], [True, True, False], logits({0: 9, 7: 2, 20: 1}, {0: 1, 20: 3}, {2: 5})
+    counts = evaluate([7, 20, 1], [tile], []).counts
     pairs = {name: list(zip(*np.nonzero(matrix), strict=True)) for name, matrix in counts.items()}
     for name in ("pixel", "voxel", "voxel_484", "voxel_pointnet2"):
         assert pairs[name] == [(7, 0), (20, 20)], name  # (truth, predicted)
-    assert pairs["voxel_known"] == [(7, 7), (20, 20)]
+    assert pairs["voxel_known"] == [(7, 7), (20, 20)] and pairs["vertex"] == []
+
+
+def test_of_equal_logits_the_lower_class_is_predicted():
+    tile = [0, 1], [True, True], logits({0: 2, 3: 2}, {5: 1, 4: 1})
+    counts = evaluate([3, 4], [tile], []).counts
+    assert np.argwhere(counts["pixel"]).tolist() == [[3, 0], [4, 4]]
+    assert np.argwhere(counts["voxel_known"]).tolist() == [[3, 3], [4, 4]]
 
 
 def test_vertices_are_argmax_over_the_20_classes_of_the_summed_logits_of_their_core_draws():
     """Vertex 0 is drawn in two tiles, vertex 1 twice in one, vertex 2 also outside the core."""
-    first = draw({0: 50, 1: 3, 20: 1}, {4: 2}, {4: 2}, {5: 1})
-    second = draw({2: 2, 20: 1.5}, {3: 3}, {6: 50}, {6: 50})
-    core = [[True] * 4, [True, True, False, False]]
-    cover = np.concatenate([first, second]), [[0, 1, 1, 2], [0, 1, 2, 2]], core
-    result = evaluate([1, 4, 5], tile=(draw({1: 1}), [[1]], [[True]]), cover=cover)
-    assert result.predicted.tolist() == [1, 4, 5]
-    assert np.trace(result.counts["vertex"]) == result.counts["vertex"].sum() == 3
+    first = [0, 1, 1, 2], [True] * 4, logits({0: 50, 1: 3, 20: 1}, {4: 2}, {4: 2}, {5: 1})
+    second = [0, 1, 2, 2], [True, True, False, False], logits({2: 2, 20: 1.5}, {3: 3}, {6: 50}, {6: 50})
+    for batch_size in (1, 2, 3):
+        result = evaluate([1, 4, 5], [], [first, second], batch_size)
+        assert result.predicted.tolist() == [1, 4, 5]
+        assert np.trace(result.counts["vertex"]) == result.counts["vertex"].sum() == 3
 
 
 def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data, tmp_path, monkeypatch):
@@ -68,13 +78,14 @@ def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data
     def evaluate(model, scenes, *rest):
         seen.append(scenes)
         counts = {name: np.eye(21, dtype=np.int64) for name in metrics.COUNTS}
-        yield eval_scannet.SceneResult("room3_00", 1, counts, np.ones(1, dtype=np.uint8))
+        yield eval_scannet.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))
 
     monkeypatch.setattr(eval_scannet, "evaluate", evaluate)
     flags = ["--checkpoint", str(tmp_path / "last.pt"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert eval_scannet.main(flags) == 0
     (scenes,) = seen
     assert scenes.policy == LabelPolicy("ignore", "ignore") and tuple(scenes.features) == ("colour",)
-    assert (scenes[0].tile_classes == 0).mean() > 0.15  # unannotated and other points, each about a tenth
+    drawn = np.concatenate([draw.index for draw in scenes[0].tiles])
+    assert (NYU40_TO_CLASS[scenes[0].nyu40[drawn]] == 0).mean() > 0.15  # unannotated and other points, each a tenth
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (report["unannotated"], report["other"]) == ("ignore", "ignore")

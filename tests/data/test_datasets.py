@@ -201,25 +201,27 @@ def test_whole_scenes_do_not_depend_on_order_or_workers(scenes):
     forwards = [WholeScenes(scenes, seed=0)[k] for k in range(5)]
     loader = DataLoader(WholeScenes(scenes[::-1], seed=0), batch_size=None, num_workers=2)
     for a, b in zip(forwards, list(loader)[::-1], strict=True):
-        assert a.name == b.name
-        for field in ("tile_points", "tile_classes", "tile_core", "cover_points", "cover_index", "cover_core"):
-            assert np.array_equal(getattr(a, field), getattr(b, field))
+        assert a.name == b.name and np.array_equal(a.points, b.points) and np.array_equal(a.nyu40, b.nyu40)
+        for one, other in zip([*a.tiles, *a.covering], [*b.tiles, *b.covering], strict=True):
+            assert np.array_equal(one.index, other.index) and np.array_equal(one.core, other.core)
 
 
 def test_whole_scenes_drop_unannotated_vertices_from_tiles_only(scenes):
     scene = WholeScenes(scenes, seed=0)[0]
-    assert scene.tile_points.shape == (len(scene.tile_core), POINTS_PER_CHUNK, 3)
-    unannotated = np.flatnonzero(scene.nyu40 == 0)
-    everything = set(map(tuple, scene.tile_points.reshape(-1, 3)))
-    vertices = np.zeros((scene.vertices, 3), dtype=np.float32)
-    vertices[scene.cover_index] = scene.cover_points
-    assert not any(tuple(xyz) in everything for xyz in vertices[unannotated])
-    assert set(scene.cover_index[scene.cover_core]) == set(range(scene.vertices))
+    assert scene.points.shape == (4_000, 3) and all(draw.index.shape == (POINTS_PER_CHUNK,) for draw in scene.tiles)
+    drawn = np.concatenate([draw.index for draw in scene.tiles])
+    assert (scene.nyu40 == 0).any() and (scene.nyu40[drawn] > 0).all()
+    assert set(drawn) > set(np.flatnonzero(scene.nyu40 == 22)[:10])
+    assert covered(scene) == set(range(4_000))
+
+
+def covered(scene):
+    return set(np.concatenate([draw.index[draw.core] for draw in scene.covering]))
 
 
 def test_a_scan_without_labels_has_no_tiles_but_is_covered(tmp_path):
     xyz = np.random.default_rng(0).random((300, 3)).astype(np.float32)
     write_scene(tmp_path / "scene0707_00.h5", Scene("scene0707_00", xyz, None, np.zeros((300, 3), np.uint8)))
     scene = WholeScenes([SceneFile("scene0707_00", tmp_path / "scene0707_00.h5", 300, np.zeros(41))], seed=0)[0]
-    assert scene.nyu40 is None and len(scene.tile_points) == 0
-    assert set(scene.cover_index[scene.cover_core]) == set(range(300))
+    assert scene.nyu40 is None and scene.tiles == []
+    assert covered(scene) == set(range(300))
