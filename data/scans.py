@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from plyfile import PlyData, PlyParseError
+from plyfile import PlyData, PlyListProperty, PlyParseError
 
 from data.scannet import KNOWN_STRAY_LABELS, NUM_NYU40
 
-TRIANGLE = {"face": {"vertex_indices": 3, "vertex_index": 3}}  # lets plyfile map the file, 100 x faster than row by row
-
-
+# The list properties that are read, and their lengths, which let plyfile map the file, 100 x faster than row by row
+LISTS = {"face": {"vertex_indices": 3, "vertex_index": 3, "texcoord": 6}}
+MAX_HEADER = 65536  # bytes of a PLY header; ScanNet's have 300
 MAX_EXTENT = 1000.0  # metres; a scan that spans more is not in metres, or has stray vertices
 
 
@@ -74,7 +74,8 @@ def read_scan(folder, label_table: dict[str, int] | None = None) -> Scan:
 def read_mesh(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """xyz (V, 3) float32, colour (V, 3) uint8 and faces (F, 3) int32 of a PLY mesh of triangles, or of a cloud (F = 0).
 
-    Properties are found by name, any byte order or ASCII. Raises ScanError.
+    Properties are found by name, any byte order or ASCII. Memory is bounded by the file's size, whatever its header
+    declares. Raises ScanError.
     """
     ply = _read_ply(path)
     with np.errstate(over="ignore"):  # beyond float32 is inf, refused below
@@ -141,12 +142,50 @@ def read_label_table(path) -> dict[str, int]:
 
 
 def _read_ply(path):
+    path = Path(path)
     try:
-        return PlyData.read(str(path), known_list_len=TRIANGLE)
-    except FileNotFoundError as error:
-        raise ScanError(f"{path}: missing") from error
+        if not path.is_file():  # nor a pipe, which would be waited for
+            raise ScanError(f"{path}: missing")
+        text = _check_header(path)
+        with path.open(encoding="ascii", newline="") if text else path.open("rb") as stream:
+            ply = PlyData.read(stream, known_list_len=LISTS)
+            if stream.read().strip():
+                raise ValueError("there are data after the last element, so the header's counts are wrong")
     except (PlyParseError, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
         raise ScanError(f"{path}: truncated, or not a PLY file of triangles ({error})") from error
+    return ply
+
+
+def _check_header(path):
+    """Whether the PLY file is ASCII. Raise ValueError if its header declares more than the file can hold.
+
+    plyfile allocates what the header declares before it reads it. Lines and words are split as plyfile does.
+    """
+    with path.open("rb") as stream:
+        head, size = stream.read(MAX_HEADER), path.stat().st_size
+    newline = b"\r\n" if head[3:5] == b"\r\n" else head[3:4]
+    header, end, _ = head.partition(newline + b"end_header" + newline)
+    if not end:
+        raise ValueError(f"no header of at most {MAX_HEADER} bytes")
+    text, element, rows, values = False, "", 0, 0
+    for line in header.decode("ascii").split(newline.decode("ascii")):
+        words = line.split()
+        if words[:2] == ["format", "ascii"]:
+            text = True
+        elif words[:1] == ["element"]:
+            element, rows = words[1], int(words[2])
+            if not 0 <= rows <= size:
+                raise ValueError(f"the header declares {rows} rows of '{element}', the file has {size} bytes")
+        elif words[:2] == ["property", "list"]:
+            if words[-1] not in LISTS.get(element, {}):
+                known = ", ".join(LISTS["face"])
+                raise ValueError(f"'{element}' has the list '{words[-1]}'; only a face can have lists: {known}")
+            values += rows * (1 + LISTS[element][words[-1]])
+        elif words[:1] == ["property"]:
+            values += rows
+    if values > size:
+        raise ValueError(f"the header declares {values} values, the file has {size} bytes")
+    return text
 
 
 def _column(path, ply, element, name, kinds):
@@ -164,7 +203,11 @@ def _faces(path, ply, vertices):
     if "face" not in ply:
         return np.zeros((0, 3), np.int32)
     names = [prop.name for prop in ply["face"].properties]
-    faces = _column(path, ply, "face", "vertex_index" if "vertex_index" in names else "vertex_indices", "iuO")
+    name = "vertex_index" if "vertex_index" in names else "vertex_indices"
+    faces = _column(path, ply, "face", name, "iuO")
+    corners = ply["face"].ply_property(name)
+    if not isinstance(corners, PlyListProperty) or corners.val_dtype.startswith("f"):
+        raise ScanError(f"{path}: face property '{name}' is not a list of integers")
     if faces.dtype.kind == "O":  # ASCII: a list a row
         if any(len(row) != 3 for row in faces):
             raise ScanError(f"{path}: not all faces are triangles")
@@ -200,24 +243,30 @@ def _labels_from_segments(segments_path, aggregation_path, label_table, vertices
     groups = _read_json(aggregation_path).get("segGroups")
     if not isinstance(groups, list):
         raise ScanError(f"{aggregation_path}: 'segGroups' is not a list")
-    segment_ids, segment_of_vertex = np.unique(segments, return_inverse=True)
-    segment_label = np.zeros(len(segment_ids), np.uint8)
+    members = [np.zeros(0, np.int64)]  # the segments of each group
     for number, group in enumerate(groups):
         if not isinstance(group, dict) or not isinstance(group.get("label"), str):
             raise ScanError(f"{aggregation_path}: segGroups[{number}] has no 'label'")
-        members = _integers(aggregation_path, f"segGroups[{number}].segments", group.get("segments"))
-        unknown = members[~np.isin(members, segment_ids)]
-        if len(unknown):
-            raise ScanError(f"{aggregation_path}: segGroups[{number}] lists segment {unknown[0]}, which no vertex has")
-        segment_label[np.searchsorted(segment_ids, members)] = label_table.get(group["label"].strip(), 0)
+        members.append(_integers(aggregation_path, f"segGroups[{number}].segments", group.get("segments")))
+    group_label = np.array([label_table.get(group["label"].strip(), 0) for group in groups], np.uint8)
+    group_of_member = np.repeat(np.arange(len(groups)), [len(ids) for ids in members[1:]])
+    members = np.concatenate(members)
+
+    segment_ids, segment_of_vertex = np.unique(segments, return_inverse=True)
+    position = np.minimum(np.searchsorted(segment_ids, members), len(segment_ids) - 1)
+    if len(unknown := np.flatnonzero(segment_ids[position] != members)):
+        number, segment = group_of_member[unknown[0]], members[unknown[0]]
+        raise ScanError(f"{aggregation_path}: segGroups[{number}] lists segment {segment}, which no vertex has")
+    segment_label = np.zeros(len(segment_ids), np.uint8)
+    segment_label[position] = group_label[group_of_member]  # in the groups' order, so the last one stays
     return segment_label[segment_of_vertex]
 
 
 def _read_json(path):
     try:
+        if not path.is_file():
+            raise ScanError(f"{path}: missing, and labels from the label table need it")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ScanError(f"{path}: missing, and labels from the label table need it") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ScanError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
@@ -235,9 +284,11 @@ def _integers(path, key, values):
 def _read_axis_alignment(path):
     """(4, 4) float64 from a scan's `key = value` file; the identity if the file or the key is missing."""
     try:
+        if not path.is_file():
+            return np.eye(4)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return np.eye(4)
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error})") from error
     for line in lines:
         key, _, value = line.partition("=")
         if key.strip() == "axisAlignment":

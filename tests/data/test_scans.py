@@ -1,4 +1,7 @@
 import json
+import os
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -195,7 +198,7 @@ def set_face(corners):
         (retype("red", "u2"), "colours are uint16, not uchar"),
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b"vertex_indices", b"vertex_indicez")),
-            "face property",
+            "'face' has the list 'vertex_indicez'; only a face can have lists: vertex_indices",
         ),
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b"element vertex", b"element vertix")),
@@ -214,6 +217,119 @@ def test_bad_mesh(write_raw_scan, spoil, message, text):
     with pytest.raises(ScanError, match=message) as caught:
         read_scan(folder)
     assert str(mesh) in str(caught.value)
+
+
+def replace_bytes(old, new):
+    def spoil(path):
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+    return spoil
+
+
+def append(rest):
+    return lambda path: path.write_bytes(path.read_bytes() + rest)
+
+
+def add_element(text):
+    """Declare another element, whose rows would be zeros; of those there are a hundred bytes."""
+
+    def spoil(path):
+        rows = b"0\n" * 50 if b"format ascii" in path.read_bytes() else bytes(100)
+        path.write_bytes(
+            path.read_bytes().replace(b"end_header\n", f"element junk {text}\nend_header\n".encode()) + rows
+        )
+
+    return spoil
+
+
+BAD_HEADERS = {  # fault: (how to make it, what the error says)
+    "10^12 vertices": (replace_bytes(b"vertex 36", b"vertex 1000000000000"), "1000000000000 rows of 'vertex'"),
+    "10^30 vertices": (replace_bytes(b"vertex 36", b"vertex 1" + b"0" * 30), "declares 10* rows of 'vertex'"),
+    "10^5000 vertices": (replace_bytes(b"vertex 36", b"vertex 1" + b"0" * 5000), "truncated, or not a PLY"),
+    "-36 vertices": (replace_bytes(b"vertex 36", b"vertex -36"), "declares -36 rows of 'vertex'"),
+    "-1 faces": (replace_bytes(b"face 50", b"face -1"), "declares -1 rows of 'face'"),
+    "10^12 faces": (replace_bytes(b"face 50", b"face 1000000000000"), "declares 1000000000000 rows of 'face'"),
+    "500 faces of 50": (replace_bytes(b"face 50", b"face 500"), "values, the file has|early end-of-file"),
+    "49 faces of 50": (replace_bytes(b"face 50", b"face 49"), "data after the last element"),
+    "10^12 rows of no bytes": (add_element("1000000000000"), "1000000000000 rows of 'junk'"),
+    "10^12 rows of a byte": (add_element("1000000000000\nproperty uchar a"), "1000000000000 rows of 'junk'"),
+    "1000 rows of 1000 values": (
+        add_element("1000\n" + "\n".join(f"property double a{i}" for i in range(1000))),
+        "values, the file has",
+    ),
+    "lists of up to 32 GB": (add_element("10\nproperty list uint double a"), "'junk' has the list 'a'"),
+    "lists of negative length": (add_element("10\nproperty list char int a"), "'junk' has the list 'a'"),
+    "lists of a vertex": (replace_bytes(b"property uchar alpha", b"property list uchar int alpha"), "'vertex' has the"),
+    "faces of floats": (
+        replace_bytes(b"list uchar int", b"list uchar float"),
+        "not a list of integers|wrong type .*float",
+    ),
+    "faces that are no lists": (replace_bytes(b"list uchar int", b"int"), "end-of-line|data after the last"),
+    "a header of a megabyte": (
+        replace_bytes(b"comment", b"comment" + b"x" * 10**6),
+        "no header of at most 65536 bytes",
+    ),
+    "no end of the header": (replace_bytes(b"end_header\n", b"end_headers\n"), "no header of at most 65536 bytes"),
+    "a property of nothing": (replace_bytes(b"element vertex", b"property int a\nelement vertex"), "not a PLY"),
+    "an element without a count": (replace_bytes(b"element vertex 36", b"element vertex"), "not a PLY"),
+    "no line end": (replace_bytes(b"ply\n", b"ply"), "truncated, or not a PLY"),
+    "text at the end": (append(b"junk"), "data after the last element"),
+    "zeros at the end": (append(bytes(15)), "data after the last element"),
+    "no ASCII at the end": (append(b"\xff"), "truncated, or not a PLY"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_HEADERS)
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "ascii"])
+def test_a_header_that_is_not_the_files(write_raw_scan, fault, text):
+    """Refused, and no memory taken for it."""
+    spoil, message = BAD_HEADERS[fault]
+    mesh = scan_files(write_raw_scan(text=text))["mesh"]
+    replace_bytes(b"1.0\n", b"1.0\ncomment\n")(mesh)
+    read_mesh(mesh)
+    spoil(mesh)
+    tracemalloc.start()
+    with pytest.raises(ScanError, match=message):
+        read_mesh(mesh)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # bytes
+
+
+@pytest.mark.parametrize("newline", [b"\r\n", b"\r"], ids=["CRLF", "CR"])
+def test_line_ends(write_raw_scan, newline):
+    mesh = scan_files(write_raw_scan(text=True))["mesh"]
+    expected = read_mesh(mesh)
+    mesh.write_bytes(mesh.read_bytes().replace(b"\n", newline) + newline)
+    for array, wanted in zip(read_mesh(mesh), expected, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def test_texture_coordinates(write_raw_scan):
+    """A second list a face, as MeshLab writes it."""
+    mesh = scan_files(write_raw_scan())["mesh"]
+    xyz, colour, faces = read_mesh(mesh)
+    textured = np.zeros(len(faces), [("vertex_indices", "i4", (3,)), ("texcoord", "f4", (6,))])
+    textured["vertex_indices"] = faces
+    vertex = PlyElement.describe(np.array(PlyData.read(str(mesh))["vertex"].data), "vertex")
+    PlyData([vertex, PlyElement.describe(textured, "face")]).write(str(mesh))
+    np.testing.assert_array_equal(read_mesh(mesh)[2], faces)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("role", ["mesh", "labels", "segments", "aggregation", "info"])
+def test_a_pipe_or_a_folder_is_a_missing_file(write_raw_scan, role, make):
+    """And nothing waits for the pipe."""
+    folder = write_raw_scan()
+    path = scan_files(folder)[role]
+    path.unlink()
+    make(path)
+    if role == "info":
+        np.testing.assert_array_equal(read_scan(folder).axis_alignment, np.eye(4))
+    else:
+        with pytest.raises(ScanError, match=f"{path.name}: missing"):
+            read_scan(folder, None if role == "labels" else {"wall": 1})
 
 
 def test_float64_beyond_float32(write_raw_scan):
@@ -314,6 +430,21 @@ def test_bad_aggregation(write_raw_scan, spoil, message):
     with pytest.raises(ScanError, match=message) as caught:
         read_scan(folder, {"wall": 1})
     assert str(scan_files(folder)["aggregation"]) in str(caught.value)
+
+
+@pytest.mark.parametrize("groups", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_million_groups(write_raw_scan, groups):
+    """A group costs the same however many segments there are, and the last one counts."""
+    folder = write_raw_scan(side=300)  # 90,000 vertices, each a segment
+    put("segIndices", list(range(90_000)))(scan_files(folder)["segments"])
+    group = '{"label": "%s", "segments": [%d]}'
+    listed = ",".join(group % (("wall", "floor")[i >= groups - 1000], i % 90_000) for i in range(groups))
+    scan_files(folder)["aggregation"].write_text(f'{{"segGroups": [{listed}]}}')
+    start = time.perf_counter()
+    nyu40 = read_scan(folder, {"wall": 1, "floor": 2}).nyu40
+    assert time.perf_counter() - start < 30e-6 * groups  # seconds; a tenth of it on a quiet machine
+    last = np.arange(groups - 1000, groups) % 90_000
+    assert (nyu40[last] == 2).all() and (np.delete(nyu40, last) == 1).all()
 
 
 def test_labels_from_the_other_source_are_not_taken_silently(write_raw_scan):
