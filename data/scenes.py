@@ -6,6 +6,8 @@ bytes, and every block carries a checksum, so that a damaged file is an error ra
 
 import json
 import os
+import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from data.scannet import NUM_NYU40, SPLITS
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+SCENE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # becomes a file name: nothing that could be a path
 FIELDS = {  # name: (dtype, values a row); a row is a vertex, or a triangle for faces
     "xyz": (np.float32, (3,)),
     "nyu40": (np.uint8, ()),
@@ -25,6 +28,7 @@ FIELDS = {  # name: (dtype, values a row); a row is a vertex, or a triangle for 
     "faces": (np.int32, (3,)),
 }
 FILTERS = {"shuffle": True, "compression": 1, "fletcher32": True}  # xyz and nyu40 of 150,000 vertices read in 6 ms
+FILTER_IDS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]  # the same, as applied
 MAY_BE_ABSENT = ("nyu40", "faces")  # read as None: a scan without labels, a cloud without a mesh
 
 
@@ -74,31 +78,30 @@ def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
     """Read `fields` (names in FIELDS) of the scene file at `path`, checksums verified; the file is closed on return.
 
     `nyu40` is None for a scan without labels, `faces` for a cloud without a mesh. Raises SceneError if the file is
-    missing, truncated, damaged, of another version, lacks a field, or if a dtype, shape or value is not the schema's.
+    missing, truncated, damaged, of another version, lacks a field, refers to data elsewhere, or if a dtype, shape or
+    value is not the schema's. Memory is bounded by what the file holds, whatever it declares.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SceneError(f"{path}: no such scene file; run scripts/preprocess_scannet.py")
     arrays = {}
     try:
+        if not path.is_file():
+            raise SceneError(f"{path}: no such scene file; run scripts/preprocess_scannet.py")
         # no lock: files are only ever replaced whole, and locks fail on some network file systems
         with h5py.File(path, "r", locking=False) as file:
-            version = file.attrs["format_version"]
+            version = _attribute(file, "format_version", "i")
             if version != FORMAT_VERSION:
                 raise ValueError(f"has format version {version}, this code reads version {FORMAT_VERSION}")
-            name, source = file.attrs["name"].decode(), file.attrs["source"].decode()
-            vertices = int(file.attrs["vertices"])
+            name, source = _attribute(file, "name", "S").decode(), _attribute(file, "source", "S").decode()
+            vertices = int(_attribute(file, "vertices", "i"))
             stored = set(file)  # by link: `field in file` would call a field with a damaged header absent
             for field in fields:
                 if field not in stored and field in MAY_BE_ABSENT:
                     continue
                 if field not in stored:
                     raise ValueError(f"there is no '{field}'" + " (--normals makes it)" * (field == "normal"))
-                dataset = file[field]
-                _check_layout(field, dataset, vertices)  # before anything is allocated
-                arrays[field] = dataset[()]
+                arrays[field] = _read_block(file, field, vertices)
                 _check_values(field, arrays[field], vertices)
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, zlib.error) as error:
         cause = error if isinstance(error, ValueError) else f"truncated, damaged or no scene file ({error})"
         raise SceneError(f"{path}: {cause}; run scripts/preprocess_scannet.py again, it rebuilds this file") from error
     return Scene(name=name, source=source, **arrays)
@@ -136,13 +139,18 @@ def _check_manifest(manifest):
     _check_types(manifest, {"splits": dict, "expected": dict, "failed": dict, "scenes": dict})
     _check_types(manifest["expected"], dict.fromkeys(SPLITS, int))
     _check_types(manifest["splits"], dict.fromkeys(SPLITS, list))
+    listed = set()
     for scan_id in [scan_id for split in SPLITS for scan_id in manifest["splits"][split]]:
         scene = manifest["scenes"][scan_id]
+        if scan_id in listed:
+            raise ValueError(f"scene '{scan_id}' is listed twice")
+        listed.add(scan_id)
         _check_types(scene, {"file": str, "vertices": int, "labelled": bool, "sha256": str, "nyu40_histogram": list})
-        if scene["file"] != f"scenes/{scan_id}.h5" or Path(scan_id).name != scan_id:
+        if scene["file"] != f"scenes/{scan_id}.h5" or not SCENE_NAME.fullmatch(scan_id):
             raise ValueError(f"scene '{scan_id}' names the file '{scene['file']}', not scenes/<scan id>.h5")
         histogram, total = scene["nyu40_histogram"], scene["vertices"] if scene["labelled"] else 0
-        if len(histogram) != NUM_NYU40 or sum(histogram) != total:
+        counts = all(type(count) is int and 0 <= count < 2**63 for count in histogram)
+        if len(histogram) != NUM_NYU40 or not counts or sum(histogram) != total:
             raise ValueError(f"the histogram of scene '{scan_id}' is not one of its {total} labels")
 
 
@@ -173,6 +181,55 @@ def _check_values(field, array, vertices):
         raise ValueError(f"'nyu40' holds {array.max()}, not 0 to {NUM_NYU40 - 1}")
     if field == "faces" and array.size and not 0 <= array.min() <= array.max() < vertices:
         raise ValueError(f"'faces' refer to vertices {array.min()} to {array.max()} of {vertices}")
+
+
+def _attribute(file, key, kind):
+    """One attribute: a single value of numpy's dtype kind `kind`, and no reference, list or text elsewhere."""
+    attribute = file.attrs.get_id(key)
+    if attribute.shape != () or attribute.dtype.kind != kind:
+        raise TypeError(f"attribute '{key}' has shape {attribute.shape} and type {attribute.dtype}")
+    return file.attrs[key]
+
+
+def _read_block(file, field, vertices):
+    """The values of a dataset as write_scene makes it: one block in this very file. Raise ValueError if it is not.
+
+    It is unpacked here, about as fast as by HDF5, which (2.0) allocates whatever the dataset declares, reads beyond the
+    end of a block that unpacks to less, and unpacks all of one that holds more.
+    """
+    if not isinstance(file.get(field, getlink=True), h5py.HardLink):
+        raise ValueError(f"'{field}' is a link, not data")
+    dataset = file[field]
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"the data of '{field}' are in other files")
+    _check_layout(field, dataset, vertices)
+    if dataset.size == 0:
+        return np.zeros(dataset.shape, dataset.dtype)
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(position)[0] for position in range(properties.get_nfilters())]
+    if dataset.chunks != dataset.shape or filters != FILTER_IDS:
+        raise ValueError(f"'{field}' is not one block with shuffle, gzip and Fletcher-32, so it has no checksum")
+    skipped, block = dataset.id.read_direct_chunk((0,) * dataset.ndim)
+    packed, checksum = block[:-4], block[-4:]
+    if skipped or not _is_fletcher32(packed, checksum):
+        raise ValueError(f"'{field}' is damaged: its checksum does not hold")
+    inflate = zlib.decompressobj()
+    shuffled = inflate.decompress(packed, dataset.nbytes + 1)
+    if len(shuffled) != dataset.nbytes or not inflate.eof:
+        raise ValueError(f"'{field}' does not unpack to the {dataset.nbytes} bytes that it declares")
+    planes = np.frombuffer(shuffled, np.uint8).reshape(dataset.dtype.itemsize, -1)  # all first bytes, all second, ...
+    return np.stack(planes, axis=1).view(dataset.dtype).reshape(dataset.shape)
+
+
+def _is_fletcher32(data, checksum):
+    """Whether the 4 bytes are the checksum of `data`: of words w_0 to w_n-1, sum w_i and sum (n - i) w_i mod 65535."""
+    width = 512
+    words = np.frombuffer(data + bytes(-len(data) % (2 * width)), ">u2").reshape(-1, width)  # i = width * row + column
+    rows, columns = words.sum(axis=1, dtype=np.int64) % 65535, words.sum(axis=0, dtype=np.int64)
+    total = rows.sum()
+    by_position = width * (rows @ np.arange(len(rows))) + columns @ np.arange(width)
+    wanted = [total % 65535, ((len(data) + 1) // 2 * total - by_position) % 65535]
+    return (np.frombuffer(checksum, "<u2") % 65535).tolist() == wanted  # HDF5 leaves 65535 where the remainder is 0
 
 
 def _create(path):

@@ -1,12 +1,17 @@
 import hashlib
 import json
+import multiprocessing
+import os
 import time
+import tracemalloc
+import zlib
+from collections import Counter
 
 import h5py
 import numpy as np
 import pytest
 
-from data.scenes import FIELDS, Scene, SceneError, read_manifest, read_scene, write_manifest, write_scene
+from data.scenes import FIELDS, FILTERS, Scene, SceneError, read_manifest, read_scene, write_manifest, write_scene
 
 ALL = tuple(FIELDS)
 
@@ -109,13 +114,17 @@ def test_write_refuses(tmp_path, changes, message):
 def replace_dataset(field, array):
     def spoil(file):
         del file[field]
-        file[field] = array
+        file.create_dataset(field, data=array, **(FILTERS | {"chunks": array.shape} if array.shape else {}))
 
     return spoil
 
 
 def delete(field):
     return lambda file: file.__delitem__(field)
+
+
+def replace_attribute(key, value):
+    return lambda file: file.attrs.create(key, value)
 
 
 def set_attribute(key, value):
@@ -140,8 +149,10 @@ def set_attribute(key, value):
         (replace_dataset("nyu40", np.zeros(40, np.int64)), "'nyu40' is int64, not uint8"),
         (replace_dataset("nyu40", np.full(40, 255, np.uint8)), "'nyu40' holds 255, not 0 to 40"),
         (replace_dataset("faces", np.full((1, 3), 99, np.int32)), "vertices 99 to 99 of 40"),
-        (replace_dataset("colour", h5py.SoftLink("/nowhere")), "damaged or no scene file"),
         (lambda file: (delete("xyz")(file), file.create_group("xyz")), "damaged or no scene file"),
+        (replace_attribute("vertices", np.array([[40]])), "'vertices' has shape"),
+        (replace_attribute("name", "text on the heap"), "'name' has shape .* and type object"),
+        (replace_attribute("source", h5py.Empty("S1")), "'source' has shape None"),
     ],
 )
 def test_read_refuses_another_schema(tmp_path, spoil, message):
@@ -189,6 +200,227 @@ def test_flipped_bytes_are_noticed(tmp_path):
     assert unnoticed < len(whole) / 5 / 4
 
 
+@pytest.mark.parametrize("vertices", [1, 511, 30_000])  # blocks of odd and even lengths, of one checksum row and many
+def test_unpacks_as_hdf5_does(tmp_path, vertices):
+    rng = np.random.default_rng(vertices)
+    colour = rng.integers(0, 256, (vertices, 3)).astype(np.uint8)
+    scene = Scene("a", rng.normal(size=(vertices, 3)).astype(np.float32), np.full(vertices, 40, np.uint8), colour)
+    write_scene(tmp_path / "a.h5", scene)
+    assert_same(scene, read_scene(tmp_path / "a.h5", ("xyz", "nyu40", "colour")), ("xyz", "nyu40", "colour"))
+    assert read_scene(tmp_path / "a.h5").nyu40.flags.writeable
+    with h5py.File(tmp_path / "a.h5") as file:
+        for field in ("xyz", "nyu40", "colour"):
+            np.testing.assert_array_equal(file[field][()], getattr(scene, field))
+
+
+# Data elsewhere: what HDF5 would follow is refused
+
+
+def soft_link(file, folder):
+    file.move("xyz", "moved")
+    file["xyz"] = h5py.SoftLink("/moved")
+
+
+def external_link(file, folder):
+    del file["xyz"]
+    file["xyz"] = h5py.ExternalLink(folder / "other.h5", "xyz")
+
+
+def external_storage(file, folder):
+    xyz = file["xyz"][()]
+    (folder / "other.raw").write_bytes(xyz.tobytes())
+    del file["xyz"]
+    file.create_dataset("xyz", xyz.shape, xyz.dtype, external=[(folder / "other.raw", 0, xyz.nbytes)])
+
+
+def virtual_dataset(file, folder):
+    layout = h5py.VirtualLayout((40, 3), np.float32)
+    layout[:] = h5py.VirtualSource(folder / "other.h5", "xyz", (40, 3))
+    del file["xyz"]
+    file.create_virtual_dataset("xyz", layout)
+
+
+@pytest.mark.parametrize(
+    ("refer", "message"),
+    [
+        (soft_link, "'xyz' is a link"),
+        (external_link, "'xyz' is a link"),
+        (external_storage, "the data of 'xyz' are in other files"),
+        (virtual_dataset, "the data of 'xyz' are in other files"),
+    ],
+)
+def test_data_elsewhere_are_not_followed(tmp_path, refer, message):
+    path, scene = tmp_path / "a.h5", make_scene()
+    write_scene(path, scene)
+    write_scene(tmp_path / "other.h5", scene)
+    with h5py.File(path, "r+") as file:
+        refer(file, tmp_path)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["xyz"][()], scene.xyz)  # HDF5 would find them
+    with pytest.raises(SceneError, match=message):
+        read_scene(path)
+
+
+@pytest.mark.parametrize("target", ["object", "region"])
+def test_references_are_not_followed(tmp_path, target):
+    path, kind = tmp_path / "a.h5", h5py.ref_dtype if target == "object" else h5py.regionref_dtype
+    write_scene(path, make_scene())
+    with h5py.File(path, "r+") as file:
+        reference = file["xyz"].ref if target == "object" else file["xyz"].regionref[:]
+        del file["nyu40"]
+        file.create_dataset("nyu40", (40,), kind)[0] = reference
+        del file.attrs["name"]
+        file.attrs.create("name", reference, dtype=kind)
+    with pytest.raises(SceneError, match="'name' has shape .* and type object"):
+        read_scene(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["name"] = np.bytes_(b"a")
+    with pytest.raises(SceneError, match="'nyu40' is object, not uint8"):
+        read_scene(path)
+
+
+def test_a_user_defined_link_is_not_followed(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="earliest") as file:  # in HDF5's oldest format, whose links have no checksum
+        file.attrs.update(format_version=1, vertices=40, name=np.bytes_("a"), source=np.bytes_("a"))
+        file["xyz"] = h5py.ExternalLink("other.h5", "xyz")
+    content = path.read_bytes()
+    link = bytes([64, 3]) + b"xyz"  # 64: an external link; from 65 on the types are the users' own
+    assert content.count(link) == 1
+    path.write_bytes(content.replace(link, bytes([65]) + link[1:]))
+    with pytest.raises(SceneError, match="damaged or no scene file .Unknown link type"):
+        read_scene(path, ["xyz"])
+
+
+# Data that have no checksum, or are not what they declare
+
+
+def in_pieces(file, field, array):
+    file.create_dataset(field, data=array, **FILTERS, chunks=(7, 3))
+
+
+def contiguous(file, field, array):
+    file[field] = array
+
+
+def compact(file, field, array):
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.COMPACT)
+    space = h5py.h5s.create_simple(array.shape)
+    kind = h5py.h5t.py_create(array.dtype)
+    h5py.h5d.create(file.id, field.encode(), kind, space, properties).write(space, space, array)
+
+
+def without_checksum(file, field, array):
+    file.create_dataset(field, data=array, **(FILTERS | {"chunks": array.shape, "fletcher32": False}))
+
+
+def checksum_skipped(file, field, array):
+    _, block = file[field].id.read_direct_chunk((0, 0))
+    replaced = file.create_dataset("replaced", array.shape, array.dtype, **FILTERS, chunks=array.shape)
+    replaced.id.write_direct_chunk((0, 0), block[:-4], filter_mask=0b100)  # of the three filters the last is left out
+    del file[field]
+    file.move("replaced", field)
+
+
+@pytest.mark.parametrize("store", [in_pieces, contiguous, compact, without_checksum, checksum_skipped])
+def test_data_without_a_checksum_are_refused(tmp_path, store):
+    path, scene = tmp_path / "a.h5", make_scene()
+    write_scene(path, scene)
+    with h5py.File(path, "r+") as file:
+        if store != checksum_skipped:
+            del file["xyz"]
+        store(file, "xyz", scene.xyz)
+        np.testing.assert_array_equal(file["xyz"][()], scene.xyz)
+    with pytest.raises(SceneError, match="'xyz' .*checksum"):
+        read_scene(path)
+
+
+def replace_block(file, field, shape, unpacked):
+    """`field` declares `shape`, but its one block, whose checksum holds, unpacks to `unpacked`."""
+    dtype = file[field].dtype
+    packed = np.frombuffer(zlib.compress(unpacked), np.uint8)
+    block = file.create_dataset("block", data=packed, chunks=packed.shape, fletcher32=True).id.read_direct_chunk((0,))[
+        1
+    ]
+    del file[field], file["block"]
+    file.create_dataset(field, shape, dtype, **FILTERS, chunks=shape).id.write_direct_chunk((0,) * len(shape), block)
+    file.attrs["vertices"] = shape[0]
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (lambda file: replace_block(file, "nyu40", (40,), bytes(40)), None),  # nothing wrong
+        (lambda file: replace_block(file, "nyu40", (40,), bytes(39)), "does not unpack to the 40 bytes"),
+        (lambda file: replace_block(file, "nyu40", (40,), bytes(41)), "does not unpack to the 40 bytes"),
+        (lambda file: replace_block(file, "nyu40", (40,), bytes(10**8)), "does not unpack to the 40 bytes"),
+        (lambda file: replace_block(file, "nyu40", (10**9,), bytes(10**6)), "does not unpack to the 1000000000 bytes"),
+        (lambda file: replace_block(file, "nyu40", (10**12,), bytes(40)), "does not unpack to the 1000000000000"),
+        (
+            lambda file: (
+                delete("nyu40")(file),
+                file.create_dataset("nyu40", (10**12,), np.uint8, chunks=(1024,)),
+                set_attribute("vertices", 10**12)(file),
+            ),
+            "not one block",
+        ),
+    ],
+    ids=["as declared", "a byte less", "a byte more", "much more", "much less", "terabytes", "terabytes not written"],
+)
+def test_no_more_memory_than_the_file_holds(tmp_path, declare, message):
+    path = tmp_path / "a.h5"
+    write_scene(path, make_scene())
+    with h5py.File(path, "r+") as file:
+        declare(file)
+    tracemalloc.start()
+    if message is None:
+        assert not read_scene(path, ["nyu40"]).nyu40.any()
+    else:
+        with pytest.raises(SceneError, match=message):
+            read_scene(path, ["nyu40"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # bytes
+
+
+def test_a_pipe_or_a_circular_symlink_is_no_scene_file(tmp_path):
+    path = tmp_path / "a.h5"
+    os.mkfifo(path)
+    with pytest.raises(SceneError, match="no such scene file"):  # and does not wait for a writer
+        read_scene(path)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(SceneError, match="no such scene file"):
+        read_scene(path)
+
+
+# Another process
+
+
+def rewrite(folder, scenes, manifests, times):
+    for turn in range(times):
+        write_scene(folder / "a.h5", scenes[turn % 2])
+        write_manifest(folder, manifests[turn % 2])
+
+
+def test_a_reader_while_another_process_writes(tmp_path):
+    """Always one of the two scenes and of the two manifests, whole."""
+    scenes = [make_scene(source=source, colour=np.full((40, 3), value, np.uint8)) for value, source in enumerate("ab")]
+    manifests = [make_manifest(), make_manifest() | {"failed": {}}]
+    rewrite(tmp_path, scenes, manifests, 1)
+    writer = multiprocessing.get_context("spawn").Process(target=rewrite, args=(tmp_path, scenes, manifests, 200))
+    writer.start()
+    seen = Counter()
+    while writer.is_alive():
+        scene = read_scene(tmp_path / "a.h5", ALL)
+        assert_same(scenes[scene.source == "b"], scene)
+        assert read_manifest(tmp_path) in manifests
+        seen[scene.source] += 1
+    assert writer.exitcode == 0
+    assert min(seen["a"], seen["b"]) > 5
+
+
 # The manifest
 
 
@@ -228,13 +460,20 @@ def test_manifest_round_trip(tmp_path):
         (lambda m: m["scenes"]["room-1"].update(file="/etc/passwd"), "names the file '/etc/passwd'"),
         (lambda m: m["scenes"]["room-1"].update(nyu40_histogram=[3]), "histogram"),
         (lambda m: m["scenes"]["room-1"].update(vertices=4), "histogram"),
-        (
-            lambda m: (
-                m["splits"].update(val=["../x"]),
-                m["scenes"].update({"../x": m["scenes"]["room-1"] | {"file": "scenes/../x.h5"}}),
-            ),
-            "names the file 'scenes/../x.h5'",
-        ),
+        (lambda m: m["scenes"]["room-1"].update(nyu40_histogram=[4, -1] + [0] * 39), "histogram"),
+        (lambda m: m["scenes"]["room-1"].update(nyu40_histogram=[3.0] + [0] * 40), "histogram"),
+        (lambda m: m["scenes"]["room-1"].update(vertices=2**63, nyu40_histogram=[2**63] + [0] * 40), "histogram"),
+        (lambda m: m["splits"].update(val=["room-1"]), "'room-1' is listed twice"),
+        *[
+            (
+                lambda m, scan_id=scan_id: (
+                    m["splits"].update(val=[scan_id]),
+                    m["scenes"].update({scan_id: m["scenes"]["room-1"] | {"file": f"scenes/{scan_id}.h5"}}),
+                ),
+                "names the file 'scenes/",
+            )
+            for scan_id in ("../x", "/etc/passwd", "..", "", "a/b", "a\x00b", "a\ud800", "x" * 300)
+        ],
     ],
 )
 def test_manifest_refused(tmp_path, spoil, message):
