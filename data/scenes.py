@@ -65,13 +65,17 @@ def write_scene(path, scene: Scene) -> None:
             _check_values(field, array, len(scene.xyz))
     except ValueError as error:
         raise SceneError(f"{path}: not written, {error}") from error
-    with replacing(path) as temporary, _create(temporary) as file:
+    with _create(path) as file:
         file.attrs.update(format_version=FORMAT_VERSION, vertices=len(scene.xyz))
         for key in ("name", "source"):  # of fixed length: HDF5 keeps other strings in a heap that has no checksum
             file.attrs[key] = np.bytes_(getattr(scene, key).encode())
         for field, array in arrays.items():
             filters = FILTERS | {"chunks": array.shape} if array.size else {}  # there are no empty chunks
             file.create_dataset(field, data=array, track_times=False, **filters)
+        file.flush()
+        content = file.id.get_file_image()
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
@@ -233,10 +237,13 @@ def _is_fletcher32(data, checksum):
 
 
 def _create(path):
-    """A new HDF5 file without times, so that equal scenes are equal bytes, and with checksums of its own structures."""
+    """A new HDF5 file in memory, as HDF5 itself crashes on a full disk.
+
+    Without times, so that equal scenes are equal bytes, and with checksums of its own structures.
+    """
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    access.set_file_locking(False, True)
+    access.set_fapl_core(backing_store=False)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))

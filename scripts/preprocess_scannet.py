@@ -1,9 +1,14 @@
 """Raw ScanNet scans -> one HDF5 scene file a scan, and manifest.json. What goes in and comes out: data/README.md.
 
-    python scripts/preprocess_scannet.py --scans DIR --out DIR [--labels TSV] [--splits DIR] [--workers N]
+    python scripts/preprocess_scannet.py --scans DIR --out DIR [--labels TSV] [--splits DIR] [--workers N] [--shard I/N]
 
-A scan that cannot be read costs one line and the exit status 1; the others go on. Run again after any interruption:
-scenes that are whole, made with the same options from files with the same content, are kept.
+A scan that cannot be read costs one line and the exit status 1; the others go on. Ctrl-C, SIGTERM and kill -9 leave
+whole scenes or none. Run again after any interruption: scenes that are whole, made with the same options from files
+with the same content, are kept.
+
+As an array of N jobs, give each --shard I/N with I = 0 to N - 1: it makes every N-th scan's scene and no manifest, so
+that jobs share no file. When all have ended, the same command without --shard keeps the scenes, makes those that are
+missing, and writes manifest.json; the bytes are those of one run without shards.
 """
 
 import argparse
@@ -13,6 +18,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -34,9 +40,7 @@ from data.scannet import (
     official_split,
 )
 from data.scans import ScanError, read_label_table, read_scan, scan_files, vertex_normals
-from data.scenes import FORMAT_VERSION, Scene, SceneError, read_scene, write_manifest, write_scene
-
-LISTED_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # becomes a file name: nothing that could be a path
+from data.scenes import FORMAT_VERSION, MANIFEST, SCENE_NAME, Scene, SceneError, read_scene, write_manifest, write_scene
 
 
 class Task(NamedTuple):
@@ -62,13 +66,16 @@ def main(argv=None) -> int:
     except (ScanError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for leftover in scenes_dir.glob("*.tmp"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
     tasks = [
         Task(scan_id, folders[scan_id], split, args.out, label_table, args.normals, args.axis_align)
         for split in SPLITS
         for scan_id in listed[split]
     ]
+    if args.shard:
+        index, shards = args.shard
+        tasks, failed = tasks[index::shards], {}  # folders that are missing are told by the run without --shard
+    for task in tasks:  # of a run that was killed; other shards' files are theirs
+        (scenes_dir / f"{task.scan_id}.h5.tmp").unlink(missing_ok=True)
     for cause in failed.values():
         print(f"failed: {cause}")
     scenes, made = {}, 0
@@ -83,6 +90,10 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    result = f"{made} scenes made, {len(scenes) - made} were whole already, {len(failed)} scans failed -> {args.out}"
+    if args.shard:
+        print(f"shard {index} of {shards}: {result}; after all shards, run without --shard for manifest.json")
+        return 1 if failed else 0
     if not scenes:
         print(f"no scene was made, manifest.json in {args.out} was not touched", file=sys.stderr)
         return 1
@@ -93,9 +104,13 @@ def main(argv=None) -> int:
         "failed": dict(sorted(failed.items())),
         "scenes": dict(sorted(scenes.items())),
     }
-    write_manifest(args.out, manifest)
+    try:
+        write_manifest(args.out, manifest)
+    except OSError as error:
+        print(f"error: {args.out / MANIFEST} was not written ({error})", file=sys.stderr)
+        return 1
     print_summary(manifest)
-    print(f"{made} scenes made, {len(scenes) - made} were whole already, {len(failed)} scans failed -> {args.out}")
+    print(result)
     return 1 if failed else 0
 
 
@@ -108,12 +123,23 @@ def parse_args(argv):
     parser.add_argument("--labels", type=Path, help="label table: segments and aggregation instead of labels.ply")
     parser.add_argument("--splits", type=Path, help="folder of train.txt, val.txt, test.txt (default: ScanNet v2)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument(
+        "--shard", type=shard, metavar="I/N", help="only every N-th scan, from the I-th on; no manifest"
+    )
     parser.add_argument("--normals", action="store_true", help="store vertex normals too")
     parser.add_argument("--axis-align", action="store_true", help="apply the scan's axisAlignment to the vertices")
     args = parser.parse_args(argv)
     if args.workers < 1:
         parser.error("--workers must be 1 or more")
     return args
+
+
+def shard(text: str) -> tuple[int, int]:
+    """(I, N) of "I/N"."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if not match or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1")
+    return int(match[1]), int(match[2])
 
 
 def find_folders(scans: Path) -> dict[str, Path]:
@@ -157,7 +183,7 @@ def read_splits(splits_dir) -> dict[str, list[str]]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         wanted[split] = [line.strip() for line in lines if line.strip()]
         for scan_id in wanted[split]:
-            if not LISTED_ID.fullmatch(scan_id):
+            if not SCENE_NAME.fullmatch(scan_id):
                 raise ValueError(f"{path}: {scan_id!r} is not a scan id (letters, digits, '_', '-', '.'; no path)")
             if scan_id in seen:
                 raise ValueError(f"{path}: '{scan_id}' is listed twice (before in {seen[scan_id].name})")
@@ -173,8 +199,7 @@ def run(tasks, workers):
     executor = ProcessPoolExecutor(
         max_workers=min(workers, len(tasks)),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,  # Ctrl-C is the parent's: scenes under way are finished, no more begun
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        initializer=follow_parent,
     )
     try:
         folders = {executor.submit(attempt, task): task.folder for task in tasks}
@@ -187,6 +212,13 @@ def run(tasks, workers):
                 yield folder.name, None, False, cause
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def follow_parent():
+    """In a worker: Ctrl-C is the parent's, which lets scenes under way finish; if it is killed, the worker ends too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def attempt(task: Task) -> tuple[str, dict | None, bool, str | None]:
@@ -264,4 +296,5 @@ def print_summary(manifest):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(main())

@@ -158,6 +158,20 @@ def test_a_manifest_is_not_replaced_by_an_empty_one(write_raw_scan, tmp_path, ca
     assert read_manifest(tmp_path / "out") == before
 
 
+def test_a_manifest_that_cannot_be_written_is_an_error(write_raw_scan, tmp_path, monkeypatch, capsys):
+    write_raw_scan("scene0000_00")
+    assert preprocess(tmp_path) == 0
+    before = contents(tmp_path / "out")
+
+    def full_disk(fd):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    assert preprocess(tmp_path) == 1
+    assert "manifest.json was not written (no space left on device)" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+
+
 # A second run
 
 
@@ -212,6 +226,90 @@ def test_a_scan_moved_out_of_test_needs_labels(write_raw_scan, tmp_path):
     assert preprocess(tmp_path, "--splits", splits) == 1
 
 
+def test_a_scan_that_changes_while_it_is_read_is_made_again(write_raw_scan, tmp_path, monkeypatch):
+    mesh = scan_files(write_raw_scan())["mesh"]
+    read = preprocess_scannet.read_scan
+
+    def downloaded_meanwhile(folder, table):
+        scan = read(folder, table)
+        mesh.write_bytes(mesh.read_bytes().replace(b"vertex 36", b"vertex 36 "))
+        return scan
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocess_scannet, "read_scan", downloaded_meanwhile)
+        assert preprocess(tmp_path) == 0
+    before = snapshot(tmp_path / "out")["scenes/scene0000_00.h5"]
+    assert preprocess(tmp_path) == 0
+    after = snapshot(tmp_path / "out")["scenes/scene0000_00.h5"]
+    assert before[0] < after[0] and before[1] != after[1]  # another fingerprint
+
+
+def test_symlinks(write_raw_scan, tmp_path):
+    """Followed where scans are read, never where scenes are written."""
+    folder = write_raw_scan("scene0000_00")
+    assert preprocess(tmp_path) == 0
+    expected = contents(tmp_path / "out")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    victim = tmp_path / "victim"
+    for name in ("scenes/scene0000_00.h5", "manifest.json"):
+        for link in (tmp_path / "out" / name, tmp_path / "out" / f"{name}.tmp"):
+            victim.write_bytes(b"not to be touched")
+            link.unlink(missing_ok=True)
+            link.symlink_to(victim)
+            assert preprocess(tmp_path) == 0
+            assert victim.read_bytes() == b"not to be touched"
+            assert contents(tmp_path / "out") == expected
+            assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+
+
+# Shards
+
+
+def test_shards_together_are_one_run(write_raw_scan, tmp_path, capsys):
+    for space in (0, 1, 11, 707):
+        write_raw_scan(f"scene{space:04}_00", seed=space, labelled=space < 707)
+    scan_files(write_raw_scan("scene0002_00"))["mesh"].write_bytes(b"ply")
+    assert preprocess(tmp_path) == 1
+    one_run = contents(tmp_path / "out")
+    capsys.readouterr()
+    sharded = ["--out", tmp_path / "sharded"]  # the later --out counts
+    made = []
+    for index, status in enumerate([0, 0, 1, 0, 0, 0, 0]):
+        assert preprocess(tmp_path, *sharded, "--shard", f"{index}/7") == status
+        made.append(len(contents(tmp_path / "sharded")))
+    assert made == [1, 2, 2, 3, 4, 4, 4]
+    assert contents(tmp_path / "sharded").keys() == one_run.keys() - {"manifest.json"}
+    assert preprocess(tmp_path, *sharded) == 1
+    assert contents(tmp_path / "sharded") == one_run
+    out = capsys.readouterr().out
+    assert "shard 0 of 7: 1 scenes made, 0 were whole already, 0 scans failed" in out
+    assert "0 scenes made, 4 were whole already, 1 scans failed" in out
+
+
+def test_a_shard_leaves_the_others_files(write_raw_scan, tmp_path):
+    for space in range(4):
+        write_raw_scan(f"scene{space:04}_00")
+    scenes = tmp_path / "out" / "scenes"
+    scenes.mkdir(parents=True)
+    for space in range(4):
+        (scenes / f"scene{space:04}_00.h5.tmp").write_bytes(b"being written, or left")
+    assert preprocess(tmp_path, "--shard", "1/2") == 0
+    assert sorted(path.name for path in scenes.iterdir()) == [
+        "scene0000_00.h5.tmp",
+        "scene0001_00.h5",
+        "scene0002_00.h5.tmp",
+        "scene0003_00.h5",
+    ]
+
+
+@pytest.mark.parametrize("text", ["2/2", "-1/2", "0/0", "1", "1/", "a/b", "0.5/2", "1/2/3", ""])
+def test_bad_shard(tmp_path, capsys, text):
+    with pytest.raises(SystemExit):
+        preprocess(tmp_path, f"--shard={text}")
+    assert "is not I/N with I from 0 to N - 1" in capsys.readouterr().err
+
+
 # What is refused at once, with status 2
 
 
@@ -227,6 +325,7 @@ def test_a_scan_moved_out_of_test_needs_labels(write_raw_scan, tmp_path):
         ({"train": ["a b"]}, "is not a scan id"),
         ({"train": ["caf\u00e9"]}, "is not a scan id"),
         ({"train": ["a\x00b"]}, "is not a scan id"),
+        ({"train": ["a" * 300]}, "is not a scan id"),
         ({"train": ["a", "a"]}, r"train.txt: 'a' is listed twice .before in train.txt"),
         ({"train": ["a"], "test": ["a"]}, r"test.txt: 'a' is listed twice .before in train.txt"),
         ({}, "has none of train.txt, val.txt, test.txt"),
