@@ -123,7 +123,7 @@ def read_label_table(path) -> dict[str, int]:
     for column in ("raw_category", "nyu40id"):
         if column not in header:
             raise ScanError(
-                f"{path}: the label table has no column '{column}' (it has: {', '.join(header)}); "
+                f"{path}: the label table has no column '{column}' (it has: {', '.join(header)[:200]}); "
                 "ScanNet v2's scannetv2-labels.combined.tsv is needed, the v1 table has other columns"
             )
     name_column, id_column = header.index("raw_category"), header.index("nyu40id")
