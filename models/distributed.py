@@ -1,0 +1,111 @@
+"""Ranks: the processes that torchrun started, each of which takes a share of the work.
+
+A process that torchrun did not start is a world of one, to which the functions here do nothing: it is rank 0 of 1, a
+sum over ranks is its own, and a network needs no wrapping.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+# How long a rank waits for the others before it fails: more than rank 0 needs for what it does alone. A rank that has
+# died is noticed within seconds, by the connection that closes or by torchrun; this is for one that hangs.
+TIMEOUT = timedelta(minutes=30)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def ranks() -> Iterator[None]:
+    """Within: this process and the others of torchrun's environment are one group. Rank r of a machine has its GPU r.
+
+    After an error the group is left as it is, because taking it down in order would wait for ranks that still work;
+    torchrun ends those when this process ends.
+    """
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if together:
+        gpus, local_rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+        if local_rank < gpus:
+            torch.cuda.set_device(local_rank)
+        # By the tensor's device; what tensors do not carry, such as the outcome of of_rank_0, goes through gloo
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
+    yield
+    if together:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Replaces the tensor by its sum over the ranks, the same on each; returns it. All ranks have to call this."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def of_all_ranks(value: T) -> list[T]:
+    """What each rank gave, in the ranks' order. All ranks have to call this."""
+    values = [value] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def of_rank_0(function: Callable[..., T], *args: Any) -> T:
+    """What function(*args) returns on rank 0, on every rank; it runs nowhere else. All ranks have to call this.
+
+    Raises what it raises on rank 0. The other ranks then end with exit code 1, silently: rank 0 has said why.
+    """
+    outcome: list[Any] = [None, False]  # what it returned, whether it failed
+    error = None
+    if rank() == 0:
+        try:
+            outcome[0] = function(*args)
+        except (Exception, SystemExit) as raised:
+            outcome[1], error = True, raised
+    if dist.is_initialized():
+        dist.broadcast_object_list(outcome)
+    if error is not None:
+        raise error
+    if outcome[1]:
+        raise SystemExit(1)
+    return outcome[0]
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The network for training: its gradients are averaged over the ranks as soon as backward has computed them.
+
+    The weights of rank 0 are copied to the others here. Batch norm's running statistics stay each rank's own until
+    `copy_buffers_of_rank_0`; training does not read them.
+    """
+    return DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
+
+
+def copy_buffers_of_rank_0(model: nn.Module) -> None:
+    """Makes batch norm's running statistics the same on every rank: those that rank 0 saves in checkpoints."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def ignore_signals(worker: int) -> None:
+    """For DataLoader(worker_init_fn=...): a signal to the whole process group is for the process that trains to handle.
+
+    Its loader processes would otherwise die of it at once, and the training process of their death.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

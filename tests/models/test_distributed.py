@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import distributed
+
+SEEN_BY_TWO_RANKS = """
+import torch
+from models import distributed
+
+def fail():
+    print("only rank 0 is here", flush=True)
+    raise OSError("no space")
+
+with distributed.ranks():
+    rank = distributed.rank()
+    assert distributed.world_size() == 2
+    assert distributed.sum_over_ranks(torch.tensor([1, rank])).tolist() == [2, 1]
+    assert distributed.of_all_ranks(f"rank {rank}") == ["rank 0", "rank 1"]
+    assert distributed.of_rank_0(lambda: ["made by", rank]) == ["made by", 0]
+
+    torch.manual_seed(rank)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    forward = distributed.parallel(model)
+    assert distributed.of_all_ranks(model[0].weight.tolist()) == 2 * [model[0].weight.tolist()]
+    forward(torch.full((4, 2), 1.0 + rank)).sum().backward()
+    assert distributed.of_all_ranks(model[0].weight.grad.tolist()) == 2 * [model[0].weight.grad.tolist()]
+    means = distributed.of_all_ranks(model[1].running_mean.tolist())
+    assert means[0] != means[1]
+    distributed.copy_buffers_of_rank_0(model)
+    assert distributed.of_all_ranks(model[1].running_mean.tolist()) == 2 * means[:1]
+
+    try:
+        distributed.of_rank_0(fail)
+    except OSError:
+        assert rank == 0
+    except SystemExit as end:
+        assert (rank, end.code) == (1, 1)
+    else:
+        raise AssertionError("nothing was raised")
+    print(f"rank {rank} is through", flush=True)
+"""
+
+
+def test_two_ranks(tmp_path):
+    script = tmp_path / "seen.py"
+    script.write_text(SEEN_BY_TWO_RANKS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(torchrun, capture_output=True, text=True, timeout=120, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    for text in ("only rank 0 is here", "rank 0 is through", "rank 1 is through"):
+        assert ended.stdout.count(text) == 1
+
+
+def test_a_process_of_its_own_is_a_world_of_one():
+    with distributed.ranks():
+        model = torch.nn.Linear(2, 2)
+        assert (distributed.rank(), distributed.world_size()) == (0, 1)
+        assert distributed.sum_over_ranks(torch.ones(2)).tolist() == [1, 1]
+        assert distributed.of_all_ranks("alone") == ["alone"]
+        assert distributed.parallel(model) is model
+        assert distributed.of_rank_0(sum, [1, 2]) == 3
+        with pytest.raises(ZeroDivisionError):
+            distributed.of_rank_0(lambda: 1 / 0)
