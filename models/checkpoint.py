@@ -1,12 +1,15 @@
 """Checkpoints: weights, the configuration that rebuilds the network, and the state that continues a training run.
 
-A checkpoint holds only tensors, numbers, strings, lists and dicts, so it is read with weights_only; it is written
-whole or not at all.
+A checkpoint holds only tensors, numbers, strings, lists and dicts, so it is read with weights_only. It is written
+whole or not at all, and its checksums are compared before it is used: a run's last.pt has previous.pt to fall back on.
 """
 
 import dataclasses
 import hashlib
+import io
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -16,6 +19,7 @@ from data.atomic_write import replacing
 from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
+LAST, PREVIOUS, BROKEN = "last.pt", "previous.pt", "broken.pt"
 
 
 class CheckpointError(Exception):
@@ -23,7 +27,7 @@ class CheckpointError(Exception):
 
 
 def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | None = None, **training_state) -> None:
-    """Write a checkpoint whole or not at all. OSError or RuntimeError if that fails.
+    """Write a checkpoint whole or not at all; CheckpointError if that fails. A last.pt becomes previous.pt by it.
 
     Args:
         config: settings of the training run, of which evaluation reads data, unannotated, other and features.
@@ -38,8 +42,16 @@ def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | No
         "selected_on": selected_on,
         **training_state,
     }
-    with replacing(Path(path)) as temporary:
-        torch.save(content, temporary)
+    path = Path(path)
+    buffer = io.BytesIO()  # torch.save to a full disk would raise another error than the disk's
+    torch.save(content, buffer)
+    try:
+        with replacing(path, kept_as=path.with_name(PREVIOUS) if path.name == LAST else None) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}); those before it are as they were"
+        ) from error
 
 
 def read(path: str | Path) -> dict:
@@ -47,7 +59,12 @@ def read(path: str | Path) -> dict:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(Path(path).read_bytes())
+        damaged = zipfile.ZipFile(file).testzip()  # torch.save writes checksums, which torch.load does not compare
+        if damaged:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); use another one") from error
@@ -55,6 +72,28 @@ def read(path: str | Path) -> dict:
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION or wanted - content.keys():
         raise CheckpointError(f"{path}: is not a checkpoint of format {FORMAT_VERSION} written by train_scannet.py")
     return content
+
+
+def read_newest(folder: str | Path) -> tuple[Path, dict, str] | None:
+    """Path and entries of last.pt, or of previous.pt where last.pt is broken or missing, and a line that says so.
+
+    A broken last.pt is renamed to broken.pt, lest the next save make it the previous one. None if there is neither.
+    Raises CheckpointError if previous.pt would be needed, and is broken or missing as well.
+    """
+    last, previous = Path(folder) / LAST, Path(folder) / PREVIOUS
+    if not last.exists():
+        return (previous, read(previous), f"there is no {last}: {previous} is used") if previous.exists() else None
+    try:
+        return last, read(last), ""
+    except CheckpointError as error:
+        if not previous.exists():
+            raise
+        try:
+            content = read(previous)
+        except CheckpointError as another:
+            raise CheckpointError(f"{error}; {another}") from another
+        os.replace(last, last.with_name(BROKEN))
+        return previous, content, f"{error}: {previous} is used, and the broken one is kept as {BROKEN}"
 
 
 def build(content: dict, path: str | Path) -> PointNet2:
@@ -83,8 +122,10 @@ def export(folder: str | Path, model: PointNet2) -> None:
     """Write model.safetensors and config.json, the form for publishing weights."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(model.config), indent=2) + "\n")
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(model.state_dict(), temporary)
+    with replacing(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(model.config), indent=2) + "\n")
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,17 +32,84 @@ def test_the_digest_identifies_the_weights(model):
 
 
 def test_a_failed_write_keeps_the_earlier_checkpoint(model, tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "a.pt", model, {}, epoch=1)
+    for epoch in (1, 2):
+        checkpoint.save(tmp_path / "last.pt", model, {}, epoch=epoch)
 
-    def no_space(content, path):
-        path.write_bytes(b"half")
+    def no_space(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:1000])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path / "a.pt", model, {}, epoch=2)
-    assert checkpoint.read(tmp_path / "a.pt")["epoch"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    with pytest.raises(checkpoint.CheckpointError, match="last.pt: cannot be written .No space left on device"):
+        checkpoint.save(tmp_path / "last.pt", model, {}, epoch=3)
+    assert saved_epochs(tmp_path) == {"last.pt": 2, "previous.pt": 1}
+
+
+def saved_epochs(folder):
+    return {path.name: checkpoint.read(path)["epoch"] for path in sorted(folder.iterdir())}
+
+
+def test_last_and_the_one_before_it_are_kept(model, tmp_path):
+    assert checkpoint.read_newest(tmp_path) is None
+    for epoch in (1, 2, 3):
+        checkpoint.save(tmp_path / "last.pt", model, {}, epoch=epoch)
+        checkpoint.save(tmp_path / "best.pt", model, {}, epoch=epoch)
+    assert saved_epochs(tmp_path) == {"best.pt": 3, "last.pt": 3, "previous.pt": 2}
+    path, content, notice = checkpoint.read_newest(tmp_path)
+    assert (path.name, content["epoch"], notice) == ("last.pt", 3, "")
+
+
+def test_the_previous_checkpoint_takes_the_place_of_a_broken_or_missing_one(model, tmp_path):
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for epoch in (1, 2):
+        checkpoint.save(last, model, {}, epoch=epoch)
+    last.write_bytes(last.read_bytes()[:-1000])
+    path, content, notice = checkpoint.read_newest(tmp_path)
+    assert (path, content["epoch"]) == (previous, 1)
+    assert "last.pt: cannot be read" in notice and "previous.pt is used" in notice
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pt", "previous.pt"]
+
+    path, content, notice = checkpoint.read_newest(tmp_path)  # as after a crash between the two renames of a save
+    assert (path, content["epoch"]) == (previous, 1) and "there is no" in notice
+    checkpoint.save(last, model, {}, epoch=2)
+    (tmp_path / "broken.pt").unlink()
+    assert saved_epochs(tmp_path) == {"last.pt": 2, "previous.pt": 1}
+
+    for path in (last, previous):
+        path.write_bytes(b"")
+    with pytest.raises(checkpoint.CheckpointError, match="last.pt: cannot be read.*previous.pt: cannot be read"):
+        checkpoint.read_newest(tmp_path)
+    assert last.exists() and previous.exists()
+    previous.unlink()
+    with pytest.raises(checkpoint.CheckpointError, match="last.pt: cannot be read"):
+        checkpoint.read_newest(tmp_path)
+
+
+def test_no_flipped_bit_gets_into_the_network(model, tmp_path):
+    """Wherever it is, it is either found out or in a byte that means nothing, such as the zip file's padding."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, model, {}, epoch=1)
+    whole, sha256 = path.read_bytes(), checkpoint.weights_sha256(model)
+    rng, found = np.random.default_rng(0), 0
+    for bit in rng.integers(8 * len(whole), size=40):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            state = checkpoint.read(path)
+        except checkpoint.CheckpointError as error:
+            found += "cannot be read as a checkpoint" in str(error)
+        else:
+            assert state["epoch"] == 1 and checkpoint.weights_sha256(checkpoint.build(state, path)) == sha256
+    assert found > 35
+
+    weight = model.classifier.weight.detach().numpy().tobytes()
+    content = bytearray(whole)
+    content[whole.index(weight) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(checkpoint.CheckpointError, match="the checksum of .* is wrong|Bad CRC"):
+        checkpoint.read(path)
 
 
 def test_bad_files_are_refused_by_name(model, tmp_path):
