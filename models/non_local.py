@@ -35,7 +35,9 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C). Raises ValueError for another number of axes or channels."""
+        """(B, N, C), or a map (B, C, H, W) -> the same shape. ValueError for another number of axes or channels."""
+        if x.dim() == 4:
+            return self.forward(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
         if x.dim() != 3 or x.shape[2] != self.channels:
             raise ValueError(f"NonLocal takes (B, N, {self.channels}), got {tuple(x.shape)}")
         columns = x.transpose(1, 2).contiguous()  # (B, C, N)

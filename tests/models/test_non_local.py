@@ -83,7 +83,13 @@ def test_bad_options_raise(channels, affinity, message):
         NonLocal(channels, affinity)
 
 
-@pytest.mark.parametrize("shape", [(30, 8), (2, 8, 30), (2, 8, 3, 3)])
+def test_maps_equal_points():
+    block, maps = make(), cloud(2, 8, 5, 7)
+    expected = block(maps.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(maps.shape)
+    torch.testing.assert_close(block(maps), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (2, 8, 30), (2, 7, 3, 3), (2, 8, 3, 3, 3)])
 def test_bad_shapes_raise(shape):
     with pytest.raises(ValueError, match="NonLocal takes"):
         make()(cloud(*shape))

@@ -1,0 +1,104 @@
+"""Mask R-CNN with a ResNet-FPN backbone and context layers in it, the network of the LatentGNN paper's Tables 1 and 2.
+
+The detector is torchvision's, imported when a network is built: everything else runs without it. Stages are the
+paper's: stages 3, 4 and 5 are torchvision's layer2, layer3 and layer4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.insert import insert_context
+from models.latentgnn import LatentGNN
+from models.non_local import NonLocal
+
+# Channels after stage 5, half as many a stage earlier: the paper's backbones, and a small one to try things with
+BACKBONES = {"resnet50": 2048, "resnet101": 2048, "resnext101_32x8d": 2048, "resnet18": 512}
+CONTEXTS = ("none", "latentgnn", "non_local")
+LATENT_NODES = {3: 150, 4: 100, 5: 50}  # d by stage, as in the paper
+TRAINED_LAYERS = 3  # of a pretrained backbone: all but the stem and stage 2, as in Mask R-CNN
+
+
+@dataclass(frozen=True)
+class MaskRCNNConfig:
+    """What rebuilds a network.
+
+    Attributes:
+        category_ids: COCO's ids of the categories; class k of the network is category_ids[k - 1], class 0 background.
+        stages: which stages end in a context layer.
+        kernels, stride: K and C / c of LatentGNN. The paper's parameters are those of stride 16; the authors' scripts
+            set 8. It has no batch norm here: two images a GPU are too few.
+        pretrained: batch norm of the backbone stays as it was pretrained, its stem and stage 2 are not trained.
+            Otherwise all of it is trained, with batch norm.
+        min_size, max_size: pixels; images are scaled to this short side, or less where the long side would exceed
+            max_size.
+    """
+
+    category_ids: tuple[int, ...]
+    backbone: str = "resnet50"
+    context: str = "latentgnn"
+    stages: tuple[int, ...] = (4,)
+    kernels: int = 1
+    stride: int = 16
+    pretrained: bool = True
+    min_size: int = 800
+    max_size: int = 1333
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("backbone", self.backbone, tuple(BACKBONES)),
+            ("context", self.context, CONTEXTS),
+            *(("stages", stage, tuple(LATENT_NODES)) for stage in self.stages),
+        ):
+            if value not in allowed:
+                raise ValueError(f"MaskRCNNConfig: {name} must be of {allowed}, got {value!r}")
+        for name in ("category_ids", "stages"):  # JSON has no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+def context_layers(config: MaskRCNNConfig) -> dict[str, nn.Module]:
+    """Path in the network -> a new context layer for maps (B, C, H, W)."""
+    layers = {}
+    for stage in config.stages if config.context != "none" else ():
+        channels = BACKBONES[config.backbone] >> (5 - stage)
+        if config.context == "latentgnn":
+            layer = LatentGNN(channels, LATENT_NODES[stage], config.kernels, config.stride, norm=None)
+        else:
+            layer = NonLocal(channels)
+        layers[f"backbone.body.layer{stage - 1}"] = layer
+    return layers
+
+
+def build(config: MaskRCNNConfig, seed: int, backbone_weights: dict[str, torch.Tensor] | None = None) -> nn.Module:
+    """torchvision's MaskRCNN with random weights drawn from `seed`; the global random state is left as it was.
+
+    In training mode it takes images and targets and returns a dict of losses, in evaluation mode it takes images and
+    returns detections; shapes as in torchvision's documentation.
+
+    Args:
+        backbone_weights: state_dict of torchvision's classifier of that name; its last layer is not used.
+
+    Raises ImportError if torchvision is missing, RuntimeError if it does not fit torch or the weights the backbone.
+    """
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    from torchvision.ops import FrozenBatchNorm2d
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reset the GPUs' generators
+        backbone = resnet_fpn_backbone(
+            backbone_name=config.backbone,
+            weights=None,
+            norm_layer=FrozenBatchNorm2d if config.pretrained else nn.BatchNorm2d,
+            trainable_layers=TRAINED_LAYERS if config.pretrained else 5,
+        )
+        if backbone_weights is not None:
+            body = {key: value for key, value in backbone_weights.items() if not key.startswith("fc.")}
+            backbone.body.load_state_dict(body)
+        model = MaskRCNN(
+            backbone, num_classes=1 + len(config.category_ids), min_size=config.min_size, max_size=config.max_size
+        )
+        insert_context(model, context_layers(config))  # after torchvision froze its layers: these are always trained
+    model.config = config
+    return model
