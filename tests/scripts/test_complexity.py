@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from models.mask_rcnn import MaskRCNNConfig
 from models.pointnet2 import PointNet2Config
 from scripts import complexity
 
@@ -38,12 +39,41 @@ def test_latentgnn(kernels, weight):
     assert (counted["conv_macs"], counted["product_macs"]) == (conv, products)
 
 
+@pytest.mark.parametrize(("stage", "channels", "d", "n"), [(3, 512, 150, 4 * 3559), (4, 1024, 100, 3559)])
+@pytest.mark.parametrize(("kernels", "stride"), [(1, 16), (2, 8)])
+def test_latentgnn_in_mask_rcnn(stage, channels, d, n, kernels, stride):
+    c = channels // stride
+    assert complexity.count_in_mask_rcnn(MaskRCNNConfig((), stages=(stage,), kernels=kernels, stride=stride)) == {
+        "parameters": 2 * channels * c + kernels * (2 * c * d + c * c + c * channels) + 1,
+        "conv_macs": n * (2 * channels * c + kernels * (2 * c * d + c * c + c * channels)),
+        "product_macs": kernels * (2 * n * d * c + 2 * d * d * c),
+    }
+
+
+def test_non_local_in_mask_rcnn():
+    n = 3559
+    assert complexity.count_in_mask_rcnn(MaskRCNNConfig((), context="non_local", stages=(4,))) == {
+        "parameters": 4 * 1024 * 512 + 2 * 1024,
+        "conv_macs": n * 4 * 1024 * 512,
+        "product_macs": 2 * n * n * 512,
+    }
+
+
+def test_three_stages_cost_what_each_of_them_does():
+    together = complexity.count_in_mask_rcnn(MaskRCNNConfig((), stages=(3, 4, 5)))
+    each = [complexity.count_in_mask_rcnn(MaskRCNNConfig((), stages=(stage,))) for stage in (3, 4, 5)]
+    assert together == {key: sum(counted[key] for counted in each) for key in together}
+    assert together["parameters"] == 59_777 + 213_505 + 815_617
+
+
 def test_prints_every_row_and_writes_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(complexity, "count", lambda config: PLAIN)
     monkeypatch.setattr(sys, "argv", ["complexity.py", "--json", str(tmp_path / "complexity.json")])
     complexity.main()
     printed = capsys.readouterr().out
     written = json.loads((tmp_path / "complexity.json").read_text())
-    assert [row["network"] for row in written] == [row.name.strip() for row in complexity.ROWS]
-    assert all(row.name in printed and row.paper_parameters in printed for row in complexity.ROWS)
+    names = [*(row.name.strip() for row in complexity.ROWS), *complexity.IMAGE_ROWS]
+    assert [row["network"] for row in written] == names
+    assert all(name in printed for name in names)
+    assert all(row.paper_parameters in printed for row in complexity.ROWS)
     assert "1,244,266,496" in printed
