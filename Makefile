@@ -1,5 +1,6 @@
 # make demo   the whole path on generated rooms: scans, preprocessing, training, evaluation; minutes on a laptop
 # make test   style check and tests
+# make faults   every fault injection, the long ones too: processes killed, disks full, files damaged
 # make test-gpu-compile   the GPU's kernels compiled for every architecture; no GPU needed
 # Each makes .venv and installs the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 export GOMP_SPINCOUNT ?= 10000
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-gpu-compile clean
+.PHONY: demo test faults test-gpu-compile clean
 
 demo: $(INSTALLED)
 	.venv/bin/python scripts/demo.py
@@ -16,8 +17,12 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest -rs
+	.venv/bin/python -m pytest -rs -m "not slow"
 	TRITON_INTERPRET=1 .venv/bin/python -m pytest -rs tests/ops/test_gpu.py # the GPU's kernels, interpreted
+
+faults: $(INSTALLED)
+	.venv/bin/python -m pytest -rs tests/faults
+	.venv/bin/python -m pytest -rs -m slow --ignore tests/faults
 
 test-gpu-compile: $(INSTALLED)
 	GPU_ARCHITECTURES="75 80 86 89 90 100 120" .venv/bin/python -m pytest tests/ops/test_gpu_compile.py

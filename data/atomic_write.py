@@ -10,9 +10,9 @@ from pathlib import Path
 def replacing(path: Path, kept_as: Path | None = None) -> Iterator[Path]:
     """A temporary name beside `path` to write to; the file is renamed to `path` in the end, or removed on an error.
 
-    What it replaces is renamed to `kept_as`, where that is given. Both names are on the disk when this returns. What has
-    the temporary name, of a writer that was killed, is removed first; a symlink there is never followed, and one at
-    `path` is replaced itself. Two writers of one path at a time are not provided for.
+    What it replaces is renamed to `kept_as`, where that is given. Both names are on the disk when this returns.
+    What has the temporary name, of a writer that was killed, is removed first; a symlink there is never followed, and
+    one at `path` is replaced itself. Two writers of one path at a time are not provided for.
     """
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
