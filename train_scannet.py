@@ -1,19 +1,29 @@
 """Train a network on ScanNet chunks; plain `python train_scannet.py` trains on generated rooms.
 
     python train_scannet.py --data datasets/scannet --model latentgnn --kernels 1
+    torchrun --standalone --nproc-per-node=4 train_scannet.py --data datasets/scannet
 
 Defaults are the paper's: Adam at 1e-3, 200 epochs of one chunk per scene, batches of 64, learning rate x 0.7 and
 batch-norm momentum halved every 200,000 chunks. The run folder gets config, log, metrics, TensorBoard and checkpoints.
+
+SIGTERM and SIGINT (Ctrl-C) save and stop at the end of the step; --resume auto with the same command goes on there.
+Exit codes: 0 trained, 1 failed, 2 wrong flags, 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 # Before torch is imported: its idle OpenMP threads then spin for microseconds before they sleep, not for milliseconds.
 # As fast on a quiet machine; where other processes want the same cores, a step is 3 to 40 times faster.
@@ -32,9 +42,9 @@ from data.chunks import POINTS_PER_CHUNK
 from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
 from data.scenes import SceneError, read_manifest
 from eval_scannet import add_counts, choose_device, class_table, error_line, evaluate, whole_number
-from models import checkpoint, pointnet2
+from models import checkpoint, distributed, pointnet2
 from models.batch_norm import set_batch_norm_momentum
-from models.losses import weighted_cross_entropy
+from models.losses import weighted_cross_entropy_sum
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
 DECAY_EVERY = 200_000
@@ -48,6 +58,7 @@ SYNTHETIC_SCANS, SYNTHETIC_DATA = Path("datasets/synthetic_scans"), Path("datase
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
 NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what it is
+LOCK = "lock"  # in the run folder: who trains there
 
 
 class TrainingError(Exception):
@@ -63,15 +74,18 @@ def bn_momentum(base: float, chunks_seen: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
+    stop = StopRequest()
     try:
-        train(parse_config(sys.argv[1:] if argv is None else argv))
+        with distributed.ranks():
+            return train(distributed.of_rank_0(parse_config, sys.argv[1:] if argv is None else argv), stop)
     except (TrainingError, checkpoint.CheckpointError, SceneError, ops.cpu.CompileError, OSError) as error:
         print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume auto goes on from the last checkpoint", file=sys.stderr)
         return 130
-    return 0
+    finally:
+        stop.restore_handlers()
 
 
 def parse_config(argv: list[str]) -> argparse.Namespace:
@@ -82,7 +96,7 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--data", type=Path, help="preprocessed scenes (default: rooms generated once into datasets/synthetic)")
     add("--name", help="name of the run (default: the model's)")
     add("--out", type=Path, help="run folder (default: runs/<name>)")
-    add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if there is none")
+    add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if it has none")
     add("--model", choices=list(CONTEXT_OF_MODEL), default="latentgnn")
     add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
     add("--grouping", choices=["ssg", "msg"], default="ssg", help="single- or multi-scale grouping of PointNet++")
@@ -90,13 +104,13 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--unannotated", choices=["drop", "ignore"], default="drop", help="vertices without annotation")
     add("--other", choices=["train", "ignore"], default="train", help="annotated vertices outside the 20 classes")
     add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
-    add("--batch-size", type=whole_number(1), default=64)
+    add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
     add("--lr", type=float, default=1e-3)
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
     add("--validate-every", type=whole_number(1), default=5, help="epochs")
     add("--save-every", type=whole_number(1), default=1, help="epochs")
     add("--seed", type=whole_number(0), default=0)
-    add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks")
+    add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks, for each GPU")
     add("--device", default="auto")
     add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
@@ -133,126 +147,216 @@ def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     return flags
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace, stop: "StopRequest") -> int:
+    """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
+    rank, world_size = distributed.rank(), distributed.world_size()
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
+    network = pointnet2.PointNet2Config(
+        context=CONTEXT_OF_MODEL[args.model],
+        kernels=args.kernels,
+        grouping=args.grouping,
+        extra_channels=sum(POINT_FEATURES[name] for name in args.features),
+    )
     device = choose_device(args.device)
-    last, best = args.out / "checkpoints" / "last.pt", args.out / "checkpoints" / "best.pt"
-    state = None
-    if args.resume and last.exists():
-        state = checkpoint.read(last)
-        refuse_other_config(config, state["config"], last)
-    elif not args.resume and args.out.exists() and any(args.out.iterdir()):
-        raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
-
-    data_dir = args.data or make_synthetic_data()
+    data_dir, manifest, state, notice = distributed.of_rank_0(prepare, args, config, network)
     config["data"] = str(data_dir.resolve())
-    manifest = read_manifest(data_dir)
-    digest = scenes_digest(manifest)
-    if state and state.get("scenes_digest") != digest:
-        raise TrainingError(f"{last} was trained on other scenes than those of {data_dir}; give its --data")
+    last, best = args.out / "checkpoints" / checkpoint.LAST, args.out / "checkpoints" / "best.pt"
+
     policy = LabelPolicy(args.unannotated, args.other)
     chunks = TrainingChunks(scene_files(data_dir, manifest, "train"), args.seed, policy, args.features)
-    batches = ChunkBatches(len(chunks), args.batch_size, args.seed)
-    loader = DataLoader(chunks, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0)
+    batches = ChunkBatches(len(chunks), args.batch_size, args.seed, rank, world_size)
+    loader = DataLoader(
+        chunks,
+        batch_sampler=batches,
+        num_workers=args.workers,
+        persistent_workers=args.workers > 0,
+        worker_init_fn=distributed.ignore_signals,
+    )
     validation = None
     if manifest["splits"]["val"]:
         files = scene_files(data_dir, manifest, "val")
         validation = WholeScenes(files, args.seed, policy, args.features, covering=False)
 
     ops.use(args.ops)
-    model = pointnet2.build(
-        pointnet2.PointNet2Config(
-            context=CONTEXT_OF_MODEL[args.model],
-            kernels=args.kernels,
-            grouping=args.grouping,
-            extra_channels=sum(POINT_FEATURES[name] for name in args.features),
-        ),
-        args.seed,
-    ).to(device)
+    model = pointnet2.build(network, args.seed).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.999))
-    first_epoch, best_accuracy = 1, -1.0
+    whole_epochs, done, best_accuracy = 0, 0, -1.0  # done: steps since the first epoch began
+    losses: list[float] = []  # of the epoch's steps so far
     if state:
-        first_epoch, best_accuracy = restore(model, optimizer, state, last)
+        whole_epochs, done, losses, best_accuracy = restore(model, optimizer, state)
+    forward = distributed.parallel(torch.compile(model) if args.compile else model)
 
-    forward = torch.compile(model) if args.compile else model
-
-    (args.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    write_json(args.out / "config.json", config)
-    write_json(args.out / "environment.json", environment(device))
-    history = RunLog(args.out, kept_epochs=state["epoch"] if state else -1)
-    history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, on {device}")
-    history.say(ops.describe())
+    history = RunLog(args.out, kept_epochs=whole_epochs if state else -1, kept_steps=done)
+    if rank == 0:
+        write_json(args.out / "config.json", config)
+        write_json(args.out / "environment.json", environment(device))
+    history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in model.parameters()):,} parameters")
+    history.say(f"{world_size} x {device}, {ops.describe()}")
     history.say(
         f"{len(chunks)} training scenes ({manifest['expected']['train']} expected), "
         f"{len(validation) if validation else 0} validation scenes, batch {args.batch_size}, "
-        f"{len(batches)} steps an epoch, epochs {first_epoch} to {args.epochs}, seed {args.seed}"
+        f"{len(batches)} steps an epoch, {args.epochs} epochs, seed {args.seed}"
     )
     if chunks.left_out:
         history.say(f"without annotation and left out: {', '.join(chunks.left_out)}")
+    if state:
+        history.say(f"{notice}going on after {whole_epochs} epochs and {len(losses)} steps")
 
-    def validate(epoch: int) -> float:
-        """Score the validation scenes by pn2-wholescene, log it, and return the voxel accuracy."""
-        results = list(evaluate(model, validation, device, batch_size=min(args.batch_size, 16), workers=args.workers))
+    def validate(epoch: int) -> float | None:
+        """Score the validation scenes by pn2-wholescene and log it. Returns voxel accuracy; None if told to stop."""
+        results = []
+        for result in evaluate(model, validation, device, batch_size=min(args.batch_size, 16), workers=args.workers):
+            results.append(result)
+            if stop.signal:
+                return None
         scores = metrics.scores(add_counts(results))
         history.scores(epoch, scores)
         return scores["voxel_accuracy"] or 0.0
 
-    def save(path: Path, epoch: int, selected_on: str | None = None) -> None:
+    def save(path: Path, selected_on: str | None = None) -> None:
         training_state = {
-            "scenes_digest": digest,
+            "scenes_digest": scenes_digest(manifest),
+            "world_size": world_size,
             "optimizer": optimizer.state_dict(),
-            "epoch": epoch,
+            "epoch": whole_epochs,
+            "step": done,
+            "losses": losses,
             "best_voxel_accuracy": best_accuracy,
         }
         checkpoint.save(path, model, config, selected_on, **training_state)
 
-    if validation and not state:
-        validate(epoch=0)  # the untrained network: the line that every later one has to beat
-    done, total = (first_epoch - 1) * len(batches), args.epochs * len(batches)
-    progress = tqdm(total=total, initial=done, unit="step", disable=None)
-    for epoch in range(first_epoch, args.epochs + 1):
-        started, losses = time.perf_counter(), []
-        batches.set_epoch(epoch)
+    def save_and_stop() -> int:
+        if done:
+            distributed.of_rank_0(save, last)
+        history.say(f"told to stop, and did after step {done}; the same command with --resume auto goes on from there")
+        history.close()
+        return 128 + (stop.signal or signal.SIGTERM)  # SIGTERM: it was another rank that was told
+
+    stop.listen()
+    # The untrained network: the line that every later one has to beat
+    if validation and not state and distributed.of_rank_0(validate, 0) is None:
+        return save_and_stop()
+    progress = tqdm(total=args.epochs * len(batches), initial=done, unit="step", disable=None if rank == 0 else True)
+    for epoch in range(whole_epochs + 1, args.epochs + 1):
+        started, points_seen, speed = time.perf_counter(), 0, 0.0
+        batches.set_epoch(epoch, first_step=len(losses))
         model.train()
-        for step, batch in enumerate(loader, start=(epoch - 1) * len(batches)):
-            chunks_seen = step * args.batch_size
-            rate, momentum = learning_rate(args.lr, chunks_seen), bn_momentum(args.bn_momentum, chunks_seen)
+        for batch in loader:
+            rate = learning_rate(args.lr, done * args.batch_size)
+            momentum = bn_momentum(args.bn_momentum, done * args.batch_size)
             optimizer.param_groups[0]["lr"] = rate
             set_batch_norm_momentum(model, momentum)
-            torch.manual_seed(seed_of_step(args.seed, step))  # dropout: the same whether or not the run was resumed
+            torch.manual_seed(seed_of_step(args.seed, done, rank))  # dropout: the same whether or not it was resumed
 
             with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
                 logits = forward(batch["points"].to(device))  # (B, N, 21)
-            loss = weighted_cross_entropy(logits, batch["classes"].to(device), batch["weight"].to(device))
+            total, count = weighted_cross_entropy_sum(logits, batch["classes"].to(device), batch["weight"].to(device))
+            # All that ranks tell each other besides gradients: their parts of the loss, and whether they have to stop
+            parts = torch.stack([total.detach(), count, count.new_tensor(stop.signal > 0)])
+            total_of_all, count_of_all, stopping = distributed.sum_over_ranks(parts)
+            count_of_all = count_of_all.clamp(min=1)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (total * world_size / count_of_all).backward()  # gradients are averaged over the ranks: hence world_size
             gradient = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
-            if not (torch.isfinite(loss) and torch.isfinite(gradient)):
-                names = ", ".join(chunks.scenes[index].name for index in batch["scene"])
-                message = f"loss {loss}, gradient norm {gradient} in epoch {epoch}, step {step}, with scenes {names}"
+            loss, gradient, stopping = torch.stack([total_of_all / count_of_all, gradient, stopping]).tolist()
+            done += 1
+            if not (math.isfinite(loss) and math.isfinite(gradient)):
+                names = scenes_to_blame([chunks.scenes[i].name for i in batch["scene"]], total.isfinite().item())
+                message = f"loss {loss}, gradient norm {gradient} in epoch {epoch}, step {done}, with scenes {names}"
                 history.say(message)
-                raise TrainingError(f"{message}. Nothing of this epoch was saved; look at these scenes, or lower --lr")
+                advice = "Nothing after the last checkpoint was saved; look at these scenes, or lower --lr"
+                distributed.of_rank_0(fail, f"{message}. {advice}")
             optimizer.step()
-            losses.append(loss.item())
-            speed = len(losses) * args.batch_size * POINTS_PER_CHUNK / (time.perf_counter() - started)
-            progress.set_postfix_str(f"loss {losses[-1]:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
-            progress.update()
 
-        history.epoch(epoch, loss=np.mean(losses).item(), lr=rate, bn_momentum=momentum, points_per_second=speed)
+            losses.append(loss)
+            history.step(epoch, done, loss)
+            points_seen += args.batch_size * POINTS_PER_CHUNK
+            speed = points_seen / (time.perf_counter() - started)
+            progress.set_postfix_str(f"loss {loss:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
+            progress.update()
+            if stopping:
+                return save_and_stop()
+
+        before = (done - 1) * args.batch_size  # chunks before the last step, which may have been before a resumption
+        history.epoch(
+            epoch,
+            loss=np.mean(losses).item(),
+            lr=learning_rate(args.lr, before),
+            bn_momentum=bn_momentum(args.bn_momentum, before),
+            points_per_second=speed,
+        )
         if not all(torch.isfinite(p).all() for p in model.parameters()):
-            raise TrainingError(f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
-        final = epoch == args.epochs
+            distributed.of_rank_0(fail, f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
+        final, accuracy = epoch == args.epochs, -1.0
         if validation and (epoch % args.validate_every == 0 or final):
-            accuracy = validate(epoch)
-            if accuracy > best_accuracy:
-                best_accuracy = accuracy
-                save(best, epoch, f"voxel accuracy on the validation split, every {args.validate_every} epochs")
+            accuracy = distributed.of_rank_0(validate, epoch)
+            if accuracy is None:
+                return save_and_stop()
+        whole_epochs, losses = epoch, []
+        if accuracy > best_accuracy:
+            best_accuracy = accuracy
+            on = f"voxel accuracy on the validation split, every {args.validate_every} epochs"
+            distributed.of_rank_0(save, best, on)
         if epoch % args.save_every == 0 or final:
-            save(last, epoch)
+            distributed.of_rank_0(save, last)
     progress.close()
-    checkpoint.export(args.out / "export", model)
+    distributed.of_rank_0(checkpoint.export, args.out / "export", model)
     history.say(f"checkpoints in {args.out / 'checkpoints'}; score one with eval_scannet.py --checkpoint {last}")
     history.close()
+    return 0
+
+
+def prepare(
+    args: argparse.Namespace, config: dict, network: pointnet2.PointNet2Config
+) -> tuple[Path, dict, dict | None, str]:
+    """What one process does for all before a run: makes the data and the run folder, locks it, reads its checkpoint.
+
+    Returns the data folder, its manifest, and the checkpoint's entries with what there is to say of it, or None and "".
+    """
+    world_size = distributed.world_size()
+    if args.batch_size % world_size:
+        raise TrainingError(f"--batch-size {args.batch_size} is of all {world_size} ranks together: use a multiple")
+    if not args.resume and args.out.exists() and any(path.name != LOCK for path in args.out.iterdir()):
+        raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
+    data_dir = args.data or make_synthetic_data()
+    manifest = read_manifest(data_dir)
+
+    checkpoints = args.out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    lock(args.out)
+    for orphan in [*args.out.glob("*.tmp"), *checkpoints.glob("*.tmp")]:  # of a process that was killed as it wrote
+        orphan.unlink()
+    found = checkpoint.read_newest(checkpoints) if args.resume else None
+    if found is None:
+        return data_dir, manifest, None, ""
+    path, state, notice = found
+    refuse_other_settings(
+        {**dataclasses.asdict(network), **config, "world_size": world_size},
+        {**state["model_config"], **state["config"], "world_size": state.get("world_size")},
+        path,
+    )
+    if state.get("scenes_digest") != scenes_digest(manifest):
+        raise TrainingError(f"{path} was trained on other scenes than those of {data_dir}; give its --data")
+    return data_dir, manifest, state, notice
+
+
+def lock(folder: Path) -> None:
+    """Refuses a folder in which another process trains. The lock ends with this process, however that ends.
+
+    A POSIX record lock: loader processes do not inherit it, and network file systems know it.
+    """
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # stays open: to close it would end the lock
+    try:
+        import fcntl  # not on Windows
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        owner = os.read(file, 1000).decode(errors="replace")
+        raise TrainingError(f"{folder}: {owner} trains there; wait for its end, or choose another --out") from None
+    except (ImportError, OSError) as error:
+        print(f"{folder} cannot be locked ({error}): start no second run in it", file=sys.stderr)
+    os.truncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
 
 
 def make_synthetic_data() -> Path:
@@ -269,24 +373,38 @@ def make_synthetic_data() -> Path:
     return SYNTHETIC_DATA
 
 
-def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict, path: Path) -> tuple[int, float]:
-    """Takes over weights and optimizer state; returns the next epoch and the best voxel accuracy so far."""
+def restore(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict
+) -> tuple[int, int, list[float], float]:
+    """Takes over weights and optimizer state. Returns the whole epochs and the steps that were done, the losses of an
+    epoch that was begun, and the best voxel accuracy."""
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        return state["epoch"] + 1, state["best_voxel_accuracy"]
+        return state["epoch"], state["step"], state["losses"], state["best_voxel_accuracy"]
     except (RuntimeError, ValueError, KeyError) as error:
-        raise checkpoint.CheckpointError(f"{path}: training cannot go on from it: {error}") from error
+        raise checkpoint.CheckpointError(f"training cannot go on from the run's checkpoint: {error}") from error
 
 
-def refuse_other_config(config: dict, saved: dict, path: Path) -> None:
+def refuse_other_settings(ours: dict, saved: dict, path: Path) -> None:
     differing = [
-        f"{key} was {saved.get(key)!r}, is {config[key]!r}"
-        for key in config
-        if key not in FREE_ON_RESUME and saved.get(key) != config[key]
+        f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
+        for key in ours
+        if key not in FREE_ON_RESUME and saved.get(key) != ours[key]
     ]
     if differing:
         raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
+
+
+def fail(message: str) -> None:
+    raise TrainingError(message)
+
+
+def scenes_to_blame(names: list[str], finite: bool) -> str:
+    """The scenes of this step on those ranks whose own loss is not finite; on all ranks if there is none."""
+    shares = distributed.of_all_ranks((names, finite))
+    bad = [names for names, finite in shares if not finite] or [names for names, _ in shares]
+    return ", ".join(name for names in bad for name in names)
 
 
 def scenes_digest(manifest: dict) -> str:
@@ -295,8 +413,8 @@ def scenes_digest(manifest: dict) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def seed_of_step(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def seed_of_step(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def environment(device: torch.device) -> dict:
@@ -308,6 +426,7 @@ def environment(device: torch.device) -> dict:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "ranks": distributed.world_size(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "ops": ops.describe(),
     }
@@ -317,23 +436,54 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-class RunLog:
-    """What a run says: on screen and in log.txt, as numbers in metrics.jsonl and in TensorBoard."""
+class StopRequest:
+    """Whether SIGTERM or SIGINT asked this process to stop: the number of the signal, or 0."""
 
-    def __init__(self, folder: Path, kept_epochs: int):
-        """On resumption, what was written after the checkpoint is taken back: it will be written again."""
+    def __init__(self):
+        self.signal, self.time, self.handlers = 0, 0.0, {}
+
+    def listen(self) -> None:
+        """From here on such a signal does not end the process, but is noted. Before, there is nothing to save."""
+        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore_handlers(self) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        # Ctrl-C comes twice under torchrun, from the terminal and from torchrun itself; later on it is the user again
+        if self.signal and number == signal.SIGINT and time.monotonic() > self.time + 2:
+            raise KeyboardInterrupt
+        if not self.signal:
+            self.signal, self.time = number, time.monotonic()
+
+
+class RunLog:
+    """What a run says: on screen and in log.txt, as numbers in metrics.jsonl and in TensorBoard. Rank 0 says it."""
+
+    def __init__(self, folder: Path, kept_epochs: int, kept_steps: int):
+        """On resumption, numbers from after the checkpoint are taken back: they will be written again."""
+        self.silent = distributed.rank() != 0
+        if self.silent:
+            return
         path = folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= kept_epochs]
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         with replacing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.write_text("".join(line + "\n" for line in lines if _is_kept(line, kept_epochs, kept_steps)))
         self.metrics_file = open(path, "a", buffering=1)
         self.log_file = open(folder / "log.txt", "a", buffering=1)
-        self.board = SummaryWriter(folder / "tensorboard", purge_step=kept_epochs + 1)
+        self.board = None
+        with self._board_may_fail():
+            self.board = SummaryWriter(folder / "tensorboard", purge_step=kept_epochs + 1)
 
     def say(self, text: str) -> None:
-        tqdm.write(text)
-        self.log_file.write(text + "\n")
+        if not self.silent:
+            tqdm.write(text)
+            self._write(self.log_file, text)
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        if not self.silent:
+            self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": "step", "step": step, "loss": loss}))
 
     def epoch(self, epoch: int, **values: float) -> None:
         self._record(epoch, "train", values)
@@ -348,15 +498,47 @@ class RunLog:
             f"always the commonest class {100 * (scores['voxel_accuracy_majority'] or 0):.1f} %"
         )
 
-    def _record(self, epoch: int, part: str, values: dict[str, float]) -> None:
-        self.metrics_file.write(json.dumps({"epoch": epoch, "part": part, **values}) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(f"{part}/{name}", value, epoch)
-
     def close(self) -> None:
-        self.board.close()
+        if self.silent:
+            return
+        with self._board_may_fail():
+            if self.board:
+                self.board.close()
         self.metrics_file.close()
         self.log_file.close()
+
+    def _record(self, epoch: int, part: str, values: dict[str, float]) -> None:
+        if self.silent:
+            return
+        self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": part, **values}))
+        with self._board_may_fail():
+            if self.board:
+                for name, value in values.items():
+                    self.board.add_scalar(f"{part}/{name}", value, epoch)
+                self.board.flush()
+
+    @contextmanager
+    def _board_may_fail(self) -> Iterator[None]:
+        """TensorBoard's numbers are in metrics.jsonl too: training goes on without it, and says so once."""
+        try:
+            yield
+        except Exception as error:  # its writer is a thread, which hands on whatever ended it
+            self.board = None
+            self.say(f"warning: nothing more is written for TensorBoard ({error}); metrics.jsonl goes on")
+
+    def _write(self, file: TextIO, line: str) -> None:
+        try:
+            file.write(line + "\n")
+        except OSError as error:
+            raise TrainingError(f"{file.name}: cannot be written ({error.strerror}); --resume auto goes on") from error
+
+
+def _is_kept(line: str, epochs: int, steps: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:  # a crash cut it off
+        return False
+    return entry["step"] <= steps if entry["part"] == "step" else entry["epoch"] <= epochs
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def weighted_cross_entropy(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
-    """sum(w CE) / #{w != 0}, as TensorFlow's SUM_BY_NONZERO_WEIGHTS in the original PointNet++ code; 0 if no w != 0.
+def weighted_cross_entropy_sum(logits: Tensor, classes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """sum(w CE) and #{w != 0}. The loss is their quotient, as TensorFlow's SUM_BY_NONZERO_WEIGHTS in the original
+    PointNet++ code; of a batch that ranks share, the quotient of their sums over the ranks. Both are 0 if no w != 0.
 
     Args:
-        logits: (B, N, classes) float; classes: (B, N) int64; weight: (B, N) float32. Returns a float32 scalar.
+        logits: (B, N, classes) float; classes: (B, N) int64; weight: (B, N) float32.
+    Returns two scalars in the logits' precision, float32 if that is less.
     """
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), classes.flatten(), reduction="none")  # (B * N,)
-    return torch.dot(losses, weight.flatten()) / torch.count_nonzero(weight).clamp(min=1)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # from half precision under autocast
+    losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")  # (B * N,)
+    return torch.dot(losses, weight.flatten().to(losses.dtype)), torch.count_nonzero(weight).to(losses.dtype)

@@ -88,14 +88,14 @@ def test_resuming_a_run_that_died_before_its_first_checkpoint_starts_afresh(tiny
 
 def test_bf16_is_for_the_forward_pass_alone_and_is_kept_on_resume(run, tiny_data, tmp_path, monkeypatch, capsys):
     out, seen = tmp_path / "bf16", []
-    loss_of = train_scannet.weighted_cross_entropy
+    loss_of = train_scannet.weighted_cross_entropy_sum
 
     def loss_of_step(logits, classes, weight):
-        loss = loss_of(logits, classes, weight)
-        seen.append((logits.dtype, torch.is_autocast_enabled("cpu"), loss.dtype))
-        return loss
+        total, count = loss_of(logits, classes, weight)
+        seen.append((logits.dtype, torch.is_autocast_enabled("cpu"), total.dtype))
+        return total, count
 
-    monkeypatch.setattr(train_scannet, "weighted_cross_entropy", loss_of_step)
+    monkeypatch.setattr(train_scannet, "weighted_cross_entropy_sum", loss_of_step)
     assert train_scannet.main(arguments(tiny_data, out, "--epochs", "1", "--amp", "bf16")) == 0
     assert seen == [(torch.bfloat16, False, torch.float32)]
     state = checkpoint.read(out / "checkpoints" / "last.pt")
@@ -119,10 +119,12 @@ def test_a_compiled_run_learns_the_same_and_can_be_resumed_uncompiled(run, tiny_
 
 
 def test_the_log_of_epochs_after_the_checkpoint_is_taken_back(tmp_path):
-    lines = "".join(f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3))
-    (tmp_path / "metrics.jsonl").write_text(lines + '{"epoch": 4, "pa')  # the last line was cut by a crash
-    train_scannet.RunLog(tmp_path, kept_epochs=2).close()
+    steps = [f'{{"epoch": {k // 3}, "part": "step", "step": {k}}}\n' for k in range(3, 12)]
+    epochs = [f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(steps + epochs) + '{"epoch": 4, "pa')  # a crash cut the last line
+    train_scannet.RunLog(tmp_path, kept_epochs=2, kept_steps=7).close()
     assert [entry["epoch"] for entry in entries(tmp_path, "train")] == [1, 2]
+    assert [entry["step"] for entry in entries(tmp_path, "step")] == [3, 4, 5, 6, 7]
 
 
 def test_a_used_folder_is_refused_and_untouched(run, tiny_data, capsys):
@@ -154,12 +156,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny_data, tm
 
     def loss_of_step(logits, classes, weight):
         calls.append(1)
-        return logits.sum() * (float("nan") if len(calls) == 2 else 0.0)
+        return logits.sum() * (float("nan") if len(calls) == 2 else 0.0), torch.tensor(1.0)
 
-    monkeypatch.setattr(train_scannet, "weighted_cross_entropy", loss_of_step)
+    monkeypatch.setattr(train_scannet, "weighted_cross_entropy_sum", loss_of_step)
     assert train_scannet.main(arguments(tiny_data, out, "--epochs", "3")) == 1
     message = capsys.readouterr().err
-    assert "loss nan" in message and "epoch 2, step 1" in message and message.count("room") == 2
+    assert "loss nan" in message and "epoch 2, step 2" in message and message.count("room") == 2
     assert "loss nan" in (out / "log.txt").read_text()
     assert checkpoint.read(out / "checkpoints" / "last.pt")["epoch"] == 1
 
@@ -233,7 +235,9 @@ def test_schedules():
     assert train_scannet.bn_momentum(0.5, 10_000_000) == 0.01
 
 
-def test_dropout_depends_on_seed_and_step_alone():
-    seeds = {train_scannet.seed_of_step(seed, step) for seed in range(5) for step in range(100)}
-    assert len(seeds) == 500
-    torch.manual_seed(train_scannet.seed_of_step(0, 1))
+def test_dropout_depends_on_seed_step_and_rank_alone():
+    seeds = {
+        train_scannet.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)
+    }
+    assert len(seeds) == 1000
+    torch.manual_seed(train_scannet.seed_of_step(0, 1, 2))

@@ -18,7 +18,7 @@ VALIDATED = (0.9, 0.5, 0.3, 0.4)  # voxel accuracy of the untrained network and 
 def run(tiny_data, tmp_path_factory):
     """A run of three epochs of one step: its folder, what each step saw, and the scenes of each validation."""
     out, steps, validated = tmp_path_factory.mktemp("protocol") / "run", [], []
-    build, loss = train_scannet.pointnet2.build, train_scannet.weighted_cross_entropy
+    build, loss = train_scannet.pointnet2.build, train_scannet.weighted_cross_entropy_sum
 
     def observed_build(*args):
         models.append(build(*args))
@@ -47,7 +47,7 @@ def run(tiny_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_scannet, "DECAY_EVERY", 2)  # chunks: every step
         patch.setattr(train_scannet.pointnet2, "build", observed_build)
-        patch.setattr(train_scannet, "weighted_cross_entropy", observed_loss)
+        patch.setattr(train_scannet, "weighted_cross_entropy_sum", observed_loss)
         patch.setattr(train_scannet, "evaluate", scripted_evaluate)
         try:
             assert train_scannet.main(["--data", str(tiny_data), "--out", str(out), *flags]) == 0
