@@ -18,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from eval_scannet import whole_number
-from scripts.benchmarks import evaluation, loader, operators
+from scripts.benchmarks import evaluation, loader, operators, step
 
 SUBJECTS = {  # name: module with a docstring that says what is timed, add_arguments(parser) and run(args) -> dict
     "ops": operators,
+    "step": step,
     "loader": loader,
     "eval": evaluation,
 }

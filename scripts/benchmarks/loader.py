@@ -31,7 +31,7 @@ from data.scenes import FORMAT_VERSION, Scene, SceneError, read_manifest, write_
 from data.synthetic_mesh import segments
 from eval_scannet import choose_device, whole_number
 from models import pointnet2
-from models.losses import weighted_cross_entropy
+from models.losses import weighted_cross_entropy_sum
 from scripts.benchmarks import timing
 
 SEED = 0
@@ -223,7 +223,8 @@ def time_step(chunks: TrainingChunks, batch_size: int, device: torch.device, rou
     def step() -> None:
         model.zero_grad(set_to_none=True)
         logits = model(batch["points"].to(device))  # (B, N, 21)
-        weighted_cross_entropy(logits, batch["classes"].to(device), batch["weight"].to(device)).backward()
+        total, count = weighted_cross_entropy_sum(logits, batch["classes"].to(device), batch["weight"].to(device))
+        (total / count).backward()
         next(model.parameters()).grad.sum().item()  # waits for a GPU
 
     torch.manual_seed(SEED)  # dropout

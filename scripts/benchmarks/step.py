@@ -1,0 +1,182 @@
+"""A training step (forward, loss, backward) beside the textbook form, on training chunks with their point dropout.
+
+    python scripts/benchmark.py step [--threads T] [--batch-sizes 4 16] [--port]
+
+textbook: models/reference.py, given the same fast indices; dropout on in both. port, on request and for the smallest
+batch: the same with the operators of the common pure-Python ports, that is a Python loop for furthest point sampling
+and sorted distance matrices for the neighbours. floor: the multiplications that remain, at the rate of one large matrix
+product measured in the same run. errors: of logits, gradients and running statistics in float32 without dropout,
+relative to the textbook form in float64, in the norm, medians over batches of two chunks.
+"""
+
+import copy
+import functools
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import ops
+import train_scannet
+from data.datasets import LabelPolicy, TrainingChunks, scene_files
+from data.scenes import read_manifest
+from eval_scannet import whole_number
+from models import pointnet2, reference
+from models.losses import weighted_cross_entropy_sum
+from scripts.benchmarks import timing
+
+SEED = 0
+NETWORKS = {
+    "no context": {},
+    "non-local": {"context": "non_local"},
+    "LatentGNN K = 1": {"context": "latentgnn"},
+    "LatentGNN K = 3": {"context": "latentgnn", "kernels": 3},
+}
+CONTEXT_SCALE = 0.5  # of fresh context layers, which would be the identity
+GEMM_SIZE = 1024
+CHECKED, PAIRS_CHECKED = ("no context", "LatentGNN K = 1"), 5
+ROUNDS_OF_PORT = 1  # it takes a minute
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--data", type=Path, help="preprocessed scenes (default: generated rooms)")
+    parser.add_argument("--batch-sizes", type=whole_number(1), nargs="+", default=[4, 16])
+    parser.add_argument("--port", action="store_true", help="time the structure of the common ports, too")
+
+
+def run(args) -> dict:
+    print(ops.describe())
+    batch = training_batch(args.data or train_scannet.make_synthetic_data(), max(args.batch_sizes))
+    rate = matrix_product_rate()
+    print(f"matrix product of {GEMM_SIZE}^3: {rate / 1e9:.0f} GFLOP/s\n")
+    print(
+        "| network | B | ms (quartiles) | textbook, ms | textbook / ours | GFLOP, textbook's | floor, ms |\n"
+        "|---|---:|---:|---:|---:|---:|---:|"
+    )
+    rows = []
+    for size in args.batch_sizes:
+        for name, options in NETWORKS.items():
+            model, part = network(options), {key: value[:size] for key, value in batch.items()}
+            other = copy.deepcopy(model)
+            calls = {
+                "ours": functools.partial(step, model, model, part),
+                "textbook": functools.partial(step, other, textbook, part),
+            }
+            flops = {}
+            for form, call in calls.items():
+                with FlopCounterMode(display=False) as counter:
+                    call()
+                flops[form] = counter.get_total_flops()
+            seconds = timing.alternate(calls, args.rounds)
+            ratio, floor = timing.median(seconds["textbook"]) / timing.median(seconds["ours"]), flops["ours"] / rate
+            rows.append(dict(network=name, batch=size, seconds=seconds, flops=flops, ratio=ratio, floor=floor))
+            print(
+                f"| {name} | {size} | {timing.spread(seconds['ours'], digits=0)} | "
+                f"{timing.spread(seconds['textbook'], digits=0)} | {ratio:.2f} | "
+                f"{flops['ours'] / 1e9:.1f}, {flops['textbook'] / 1e9:.1f} | {1e3 * floor:.0f} |"
+            )
+    result = {"rate": rate, "rows": rows, "errors": {name: errors(NETWORKS[name], batch) for name in CHECKED}}
+    print("\n| errors | logits | gradients | running statistics |\n|---|---:|---:|---:|")
+    for name, forms in result["errors"].items():
+        for form, error in forms.items():
+            print(f"| {name}, {form} | " + " | ".join(f"{value:.1e}" for value in error.values()) + " |")
+    if args.port:
+        result["port"] = against_port({key: value[: min(args.batch_sizes)] for key, value in batch.items()})
+        print(f"\nport / ours, B = {min(args.batch_sizes)}, LatentGNN K = 1: {result['port']['ratio']:.1f}")
+    return result
+
+
+def training_batch(data: Path, size: int) -> dict[str, Tensor]:
+    """The first chunks of the first epoch: points (B, 8192, 3), classes (B, 8192), weight (B, 8192)."""
+    scenes = scene_files(data, read_manifest(data), "train")
+    chunks = TrainingChunks(scenes, SEED, LabelPolicy("drop", "train"), [])
+    samples = [chunks[(1, position, position % len(scenes))] for position in range(size)]
+    return {key: torch.stack([torch.as_tensor(s[key]) for s in samples]) for key in ("points", "classes", "weight")}
+
+
+def network(options: dict) -> pointnet2.PointNet2:
+    model = pointnet2.build(pointnet2.PointNet2Config(**options), SEED).train()
+    for level in range(1, 5):
+        context = model.get_submodule(f"context{level}")
+        for start in (getattr(context, "scale", None), getattr(getattr(context, "norm", None), "weight", None)):
+            if start is not None:
+                torch.nn.init.constant_(start, CONTEXT_SCALE)
+    return model
+
+
+def textbook(model, points: Tensor) -> Tensor:
+    with mock.patch.object(reference, "ops", ops):
+        return reference.pointnet2_forward(model, points)
+
+
+def step(model, forward, batch: dict) -> None:
+    model.zero_grad(set_to_none=True)
+    logits = forward(batch["points"]) if forward is model else forward(model, batch["points"])
+    total, count = weighted_cross_entropy_sum(logits, batch["classes"], batch["weight"])
+    (total / count).backward()
+
+
+def matrix_product_rate() -> float:
+    """Floating-point operations a second, the best of ten."""
+    a, b = torch.randn(2, GEMM_SIZE, GEMM_SIZE)
+    return 2 * GEMM_SIZE**3 / min(timing.alternate({"product": lambda: a @ b}, 10)["product"])
+
+
+def errors(options: dict, batch: dict) -> dict[str, dict[str, float]]:
+    """{form: errors} of the two forms in float32 against the textbook form in float64, without dropout: medians over
+    batches of two chunks, for a single ReLU or maximum that falls the other way changes a gradient many times over."""
+    model = network(options)
+    model.dropout.p = 0.0
+    forms, found = {"ours": type(model).__call__, "textbook": textbook}, {"ours": [], "textbook": []}
+    for pair in range(min(len(batch["points"]) // 2, PAIRS_CHECKED)):
+        part = {key: value[2 * pair : 2 * pair + 2] for key, value in batch.items()}
+        exact = outcome(copy.deepcopy(model).double(), textbook, dict(part, points=part["points"].double()))
+        for name, form in forms.items():
+            got = outcome(copy.deepcopy(model), form, part)
+            found[name].append([((got[key].double() - exact[key]).norm() / exact[key].norm()).item() for key in exact])
+    return {name: dict(zip(exact, np.median(values, axis=0).tolist(), strict=True)) for name, values in found.items()}
+
+
+def outcome(model, form, batch: dict) -> dict[str, Tensor]:
+    logits = form(model, batch["points"])
+    total, count = weighted_cross_entropy_sum(logits, batch["classes"], batch["weight"].to(logits.dtype))
+    (total / count).backward()
+    return {
+        "logits": logits.detach(),
+        "gradients": torch.cat([parameter.grad.flatten() for parameter in model.parameters()]),
+        "statistics": torch.cat([buffer.flatten() for name, buffer in model.named_buffers() if "running" in name]),
+    }
+
+
+def against_port(batch: dict) -> dict:
+    model = network(NETWORKS["LatentGNN K = 1"])
+    port = SimpleNamespace(
+        furthest_point_sample=ops.reference.furthest_point_sample, ball_query=port_ball_query, three_nn=port_three_nn
+    )
+
+    def form(model, points):
+        with mock.patch.object(reference, "ops", port):
+            return reference.pointnet2_forward(model, points)
+
+    other = copy.deepcopy(model)
+    calls = {"ours": lambda: step(model, model, batch), "port": lambda: step(other, form, batch)}
+    seconds = timing.alternate(calls, ROUNDS_OF_PORT)
+    return {"seconds": seconds, "ratio": timing.median(seconds["port"]) / timing.median(seconds["ours"])}
+
+
+def port_ball_query(radius: float, nsample: int, xyz: Tensor, centres: Tensor) -> Tensor:
+    """All distances, the indices of those outside set to N, all sorted, the first few taken: (B, M, S)."""
+    B, N, _ = xyz.shape
+    index = torch.arange(N).expand(B, centres.shape[1], N).clone()  # (B, M, N)
+    index[torch.cdist(centres, xyz) >= radius] = N
+    index = index.sort(2).values[:, :, :nsample]
+    return torch.where(index == N, index[:, :, :1], index)
+
+
+def port_three_nn(unknown: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    distance, index = torch.cdist(unknown, known).square().sort(2)
+    return distance[:, :, :3], index[:, :, :3]
