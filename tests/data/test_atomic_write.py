@@ -35,7 +35,7 @@ def test_written_to_disk_before_it_is_renamed(tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
     with replacing(tmp_path / "a.json") as temporary:
         temporary.write_text("new")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the file, then the folder
 
 
 @pytest.mark.parametrize("leftover", ["a.json", "a.json.tmp"])
