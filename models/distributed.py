@@ -92,7 +92,11 @@ def parallel(model: nn.Module) -> nn.Module:
     The weights of rank 0 are copied to the others here. Batch norm's running statistics stay each rank's own until
     `copy_buffers_of_rank_0`; training does not read them.
     """
-    return DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
+    if not dist.is_initialized():
+        return model
+    wrapped = DistributedDataParallel(model)
+    wrapped.broadcast_buffers = False  # the argument's name differs between versions of torch
+    return wrapped
 
 
 def copy_buffers_of_rank_0(model: nn.Module) -> None:

@@ -8,34 +8,38 @@ from data.scenes import FORMAT_VERSION, Scene, write_manifest, write_scene
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory):
+def tiny_data(rooms):
     """A preprocessed data set: 3 training, 2 validation and 1 unlabelled test scene, each one small room."""
-    folder = tmp_path_factory.mktemp("tiny_data")
-    splits = {"train": ["room0_00", "room1_00", "room2_00"], "val": ["room3_00", "room4_00"], "test": ["room5_00"]}
-    (folder / "scenes").mkdir()
-    entries = {}
-    for seed, name in enumerate(name for names in splits.values() for name in names):
-        scene = _room(name, seed, labelled=name not in splits["test"])
-        write_scene(folder / "scenes" / f"{name}.h5", scene)
-        histogram = np.bincount(scene.nyu40, minlength=NUM_NYU40) if scene.nyu40 is not None else np.zeros(NUM_NYU40)
-        entries[name] = {
-            "file": f"scenes/{name}.h5",
-            "vertices": len(scene.xyz),
-            "labelled": scene.nyu40 is not None,
-            "sha256": "",
-            "nyu40_histogram": histogram.astype(int).tolist(),
-        }
-    write_manifest(
-        folder,
-        {
-            "format_version": FORMAT_VERSION,
-            "splits": splits,
-            "expected": {split: len(names) for split, names in splits.items()},
-            "failed": {},
-            "scenes": entries,
-        },
-    )
-    return folder
+    return rooms(train=3, val=2, test=1)
+
+
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory):
+    """A function that makes a preprocessed data set of so many small rooms; those of the test split are unlabelled."""
+
+    def make(train, val, test=0):
+        folder = tmp_path_factory.mktemp("rooms")
+        names = [f"room{number}_00" for number in range(train + val + test)]
+        splits = {"train": names[:train], "val": names[train : train + val], "test": names[train + val :]}
+        (folder / "scenes").mkdir()
+        entries = {}
+        for seed, name in enumerate(names):
+            scene = _room(name, seed, labelled=name not in splits["test"])
+            write_scene(folder / "scenes" / f"{name}.h5", scene)
+            labels = scene.nyu40 if scene.nyu40 is not None else np.zeros(0, np.uint8)
+            entries[name] = {
+                "file": f"scenes/{name}.h5",
+                "vertices": len(scene.xyz),
+                "labelled": scene.nyu40 is not None,
+                "sha256": "",
+                "nyu40_histogram": np.bincount(labels, minlength=NUM_NYU40).tolist(),
+            }
+        expected = {split: len(names) for split, names in splits.items()}
+        manifest = {"format_version": FORMAT_VERSION, "splits": splits, "expected": expected, "failed": {}}
+        write_manifest(folder, {**manifest, "scenes": entries})
+        return folder
+
+    return make
 
 
 def _room(name, seed, labelled):
