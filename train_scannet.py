@@ -313,31 +313,36 @@ def prepare(
 
     Returns the data folder, its manifest, and the checkpoint's entries with what there is to say of it, or None and "".
     """
-    world_size = distributed.world_size()
-    if args.batch_size % world_size:
-        raise TrainingError(f"--batch-size {args.batch_size} is of all {world_size} ranks together: use a multiple")
-    if not args.resume and args.out.exists() and any(path.name != LOCK for path in args.out.iterdir()):
-        raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
+    refuse_run_folder(args)
     data_dir = args.data or make_synthetic_data()
     manifest = read_manifest(data_dir)
+    found = open_run_folder(args)
+    if found is None:
+        return data_dir, manifest, None, ""
+    path, state, notice = found
+    refuse_other_settings({**dataclasses.asdict(network), **config}, state, path)
+    if state.get("scenes_digest") != scenes_digest(manifest):
+        raise TrainingError(f"{path} was trained on other scenes than those of {data_dir}; give its --data")
+    return data_dir, manifest, state, notice
 
+
+def refuse_run_folder(args: argparse.Namespace) -> None:
+    """What is wrong with --out, --resume and --batch-size, before anything is made: TrainingError."""
+    if args.batch_size % distributed.world_size():
+        ranks = distributed.world_size()
+        raise TrainingError(f"--batch-size {args.batch_size} is of all {ranks} ranks together: use a multiple")
+    if not args.resume and args.out.exists() and any(path.name != LOCK for path in args.out.iterdir()):
+        raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
+
+
+def open_run_folder(args: argparse.Namespace) -> tuple[Path, dict, str] | None:
+    """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run."""
     checkpoints = args.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     lock(args.out)
     for orphan in [*args.out.glob("*.tmp"), *checkpoints.glob("*.tmp")]:  # of a process that was killed as it wrote
         orphan.unlink()
-    found = checkpoint.read_newest(checkpoints) if args.resume else None
-    if found is None:
-        return data_dir, manifest, None, ""
-    path, state, notice = found
-    refuse_other_settings(
-        {**dataclasses.asdict(network), **config, "world_size": world_size},
-        {**state["model_config"], **state["config"], "world_size": state.get("world_size")},
-        path,
-    )
-    if state.get("scenes_digest") != scenes_digest(manifest):
-        raise TrainingError(f"{path} was trained on other scenes than those of {data_dir}; give its --data")
-    return data_dir, manifest, state, notice
+    return checkpoint.read_newest(checkpoints) if args.resume else None
 
 
 def lock(folder: Path) -> None:
@@ -386,11 +391,14 @@ def restore(
         raise checkpoint.CheckpointError(f"training cannot go on from the run's checkpoint: {error}") from error
 
 
-def refuse_other_settings(ours: dict, saved: dict, path: Path) -> None:
+def refuse_other_settings(settings: dict, state: dict, path: Path, free: tuple[str, ...] = FREE_ON_RESUME) -> None:
+    """TrainingError unless the checkpoint `state`, read from `path`, has these settings but for the `free` ones."""
+    ours = {**settings, "world_size": distributed.world_size()}
+    saved = {**state["model_config"], **state["config"], "world_size": state.get("world_size")}
     differing = [
         f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
         for key in ours
-        if key not in FREE_ON_RESUME and saved.get(key) != ours[key]
+        if key not in free and saved.get(key) != ours[key]
     ]
     if differing:
         raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
@@ -486,12 +494,12 @@ class RunLog:
             self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": "step", "step": step, "loss": loss}))
 
     def epoch(self, epoch: int, **values: float) -> None:
-        self._record(epoch, "train", values)
+        self.record(epoch, "train", values)
         loss, rate, speed = values["loss"], values["lr"], values["points_per_second"]
         self.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
 
     def scores(self, epoch: int, scores: dict) -> None:
-        self._record(epoch, "val", {k: v for k, v in scores.items() if isinstance(v, float)})
+        self.record(epoch, "val", {k: v for k, v in scores.items() if isinstance(v, float)})
         self.say(f"validation {f'after epoch {epoch}' if epoch else 'before training'}\n{class_table(scores)}")
         self.say(
             f"voxel accuracy {100 * (scores['voxel_accuracy'] or 0):.1f} %, "
@@ -507,7 +515,7 @@ class RunLog:
         self.metrics_file.close()
         self.log_file.close()
 
-    def _record(self, epoch: int, part: str, values: dict[str, float]) -> None:
+    def record(self, epoch: int, part: str, values: dict[str, float]) -> None:
         if self.silent:
             return
         self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": part, **values}))
