@@ -13,15 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pycocotools import mask as rle
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import tv_tensors
-from torchvision.datasets import CocoDetection
-from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
+
+try:
+    from pycocotools import mask as rle
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    from torchvision import tv_tensors
+    from torchvision.datasets import CocoDetection
+    from torchvision.transforms.v2 import functional as transforms
+except (ImportError, RuntimeError) as missing:  # torchvision built for another torch raises RuntimeError
+    advice = "use an environment made with pip install -r scripts/requirements-coco.txt"
+    raise ImportError(f"{missing}; {advice}") from missing
 
 MIN_BOX_SIDE = 1  # pixels; annotations below are of no use to the detector, as in the references of torchvision
 FLIP = 0.5  # of the training images
