@@ -152,7 +152,7 @@ def use_triton():
 
 def test_the_choice_is_said(use_triton):
     assert ops.describe().startswith("ops: triton (Triton ")
-    assert ops._kernels(torch.zeros(1, device=gpu.DEVICE)) is gpu
+    assert ops.serves(torch.zeros(1, device=gpu.DEVICE)) is gpu
 
 
 def test_python_m_ops_includes_the_kernels():
