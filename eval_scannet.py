@@ -220,7 +220,7 @@ def _run(args: argparse.Namespace) -> int:
 
     ops.use(args.ops)
     sha256 = checkpoint.weights_sha256(model)
-    out = args.out or _run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
+    out = args.out or run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
     print(f"device {device}, {ops.describe()}\n{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
     policy = LabelPolicy(config["unannotated"], config["other"])
     scenes = WholeScenes(files, args.seed, policy, config["features"])
@@ -266,7 +266,8 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_folder(path: Path) -> Path:
+def run_folder(path: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to; of one that was moved, the folder it lies in."""
     folder = path.resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
 

@@ -20,7 +20,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -74,11 +74,21 @@ def bn_momentum(base: float, chunks_seen: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
+    return run(parse_config, train, argv, (SceneError, ops.cpu.CompileError))
+
+
+def run(
+    parse: Callable[[list[str]], argparse.Namespace],
+    train: Callable[[argparse.Namespace, "StopRequest"], int],
+    argv: list[str] | None,
+    errors: tuple[type[Exception], ...],
+) -> int:
+    """Parses the flags once for all ranks and trains. Returns the exit code; the errors end a run with one line."""
     stop = StopRequest()
     try:
         with distributed.ranks():
-            return train(distributed.of_rank_0(parse_config, sys.argv[1:] if argv is None else argv), stop)
-    except (TrainingError, checkpoint.CheckpointError, SceneError, ops.cpu.CompileError, OSError) as error:
+            return train(distributed.of_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
+    except (TrainingError, checkpoint.CheckpointError, OSError, *errors) as error:
         print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -26,7 +26,7 @@ HEADERS = [Path(__file__).with_name("threads.h")]
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-shared", "-fPIC", "-pthread"]
 NATIVE = "-march=native"
 DEVICE = "cpu"  # of the tensors that the kernels take
-COMPILE_TIMEOUT = 120  # seconds; it takes one to three
+COMPILE_TIMEOUT = 120  # seconds; it takes a few
 
 _library = None
 _origin = ""
@@ -55,14 +55,14 @@ def _load():
     cache = _cache_dir()
     if cache is None:  # a fresh private folder: a shared one could hold somebody else's library
         with tempfile.TemporaryDirectory() as folder:
-            library = _open(_compile(compiler, Path(folder), key))
+            library = ctypes.CDLL(str(_compile(compiler, Path(folder), key)))
         return library, f"C++, {version}, compiled: no cache folder is writable"
     for path in cache.glob(f"ops-{key}-*.so"):
         with contextlib.suppress(FileNotFoundError):  # another process was faster to remove it
             if path.name == _name(key, path.read_bytes()):
-                return _open(path), f"C++, {version}, cached"
+                return ctypes.CDLL(str(path)), f"C++, {version}, cached"
             path.unlink()
-    return _open(_compile(compiler, cache, key)), f"C++, {version}, compiled"
+    return ctypes.CDLL(str(_compile(compiler, cache, key))), f"C++, {version}, compiled"
 
 
 def _compiler() -> list[str]:
@@ -121,24 +121,20 @@ def _compile(compiler: list[str], folder: Path, key: str) -> Path:
         return built.replace(folder / _name(key, built.read_bytes()))
 
 
-def _open(path: Path) -> ctypes.CDLL:
-    return ctypes.CDLL(str(path))
-
-
 def call(function: str, *arguments) -> None:
     """Run a kernel; ctypes lets go of the GIL meanwhile. Contiguous tensors are passed as pointers to their first
     element, None as a null pointer; the number of threads comes last. Raises MemoryError, and CompileError at first."""
     load()
-    if _entry(function)(*map(_c_value, arguments), ctypes.c_int64(torch.get_num_threads())):
+    if _entry(_library, function)(*map(_c_value, arguments), ctypes.c_int64(torch.get_num_threads())):
         raise MemoryError(f"{function}: no memory for working arrays")
 
 
 @functools.cache
-def _entry(name: str):
+def _entry(library: ctypes.CDLL, name: str):
     """The function of that name, or that a pointer of that name points to: those of rows.cpp are templates."""
     if name.startswith("batch_"):
-        return getattr(_library, name)
-    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.c_void_p.in_dll(_library, name).value)
+        return getattr(library, name)
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.c_void_p.in_dll(library, name).value)
 
 
 def _c_value(value):

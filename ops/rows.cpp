@@ -56,13 +56,20 @@ inline void add_products(const T *__restrict passed, const T *__restrict x, cons
     for (int64_t c = 0; c < C; c++) sum[c] += passed[c], product[c] += passed[c] * (x[c] - mean[c]);
 }
 
-// Adds up the blocks' partial results (blocks, C) in double precision.
-template <class T> void add_up(const std::vector<T> &partial, int64_t blocks, int64_t C, T *total) {
+// Adds up two sums (C) over all rows: work(first row, end, sum, product) adds the rows of one block to its own.
+template <class T, class Work>
+int two_sums(int64_t rows, int64_t C, T *sum, T *product, int64_t threads, Work work) {
+    const int64_t blocks = blocks_of(rows);
+    std::vector<T> sums(blocks * C), products(blocks * C);  // of each block
+    const int failed = for_each_block(rows, threads, [&](int64_t begin, int64_t end, int64_t block) {
+        work(begin, end, &sums[block * C], &products[block * C]);
+    });
     for (int64_t c = 0; c < C; c++) {
-        double sum = 0;
-        for (int64_t block = 0; block < blocks; block++) sum += partial[block * C + c];
-        total[c] = T(sum);
+        double all_sums = 0, all_products = 0;
+        for (int64_t i = c; i < blocks * C; i += C) all_sums += sums[i], all_products += products[i];
+        sum[c] = T(all_sums), product[c] = T(all_products);
     }
+    return failed;
 }
 
 template <class T>
@@ -115,17 +122,13 @@ int normalise_relu(const T *x, const T *mean, const T *factor, const T *shift, i
 template <class T>
 int normalise_relu_sums(const T *grad, const T *x, const T *mean, const T *factor, const T *shift, int64_t R, int64_t C,
                         T *sum, T *product, int64_t threads) {
-    const int64_t blocks = blocks_of(R);
-    std::vector<T> sums(blocks * C), products(blocks * C);
-    const int failed = for_each_block(R, threads, [&](int64_t begin, int64_t end, int64_t block) {
+    return two_sums(R, C, sum, product, threads, [=](int64_t begin, int64_t end, T *s, T *p) {
         std::vector<T> passed(C);  // of one row; a loop of its own, for compilers do not vectorise the two together
         for (int64_t r = begin; r < end; r++) {
             pass_relu(grad + r * C, x + r * C, mean, factor, shift, C, passed.data());
-            add_products(passed.data(), x + r * C, mean, C, &sums[block * C], &products[block * C]);
+            add_products(passed.data(), x + r * C, mean, C, s, p);
         }
     });
-    add_up(sums, blocks, C, sum), add_up(products, blocks, C, product);
-    return failed;
 }
 
 template <class T>
@@ -167,19 +170,13 @@ int maximum(const T *x, const int64_t *start, const T *mean, const T *factor, co
 template <class T>
 int maximum_sums(const T *grad, const T *y, const T *x, const int32_t *which, const T *mean, int64_t G, int64_t C,
                  T *sum, T *product, int64_t threads) {
-    const int64_t blocks = blocks_of(G);
-    std::vector<T> sums(blocks * C), products(blocks * C);
-    T *const all_sums = sums.data(), *const all_products = products.data();
-    const int failed = for_each_block(G, threads, [=](int64_t begin, int64_t end, int64_t block) {
-        T *__restrict s = all_sums + block * C, *__restrict p = all_products + block * C;
+    return two_sums(G, C, sum, product, threads, [=](int64_t begin, int64_t end, T *s, T *p) {
         for (int64_t i = begin * C; i < end * C;)
             for (int64_t c = 0; c < C; c++, i++) {
                 const T passed = y[i] > 0 ? grad[i] : T(0);
                 s[c] += passed, p[c] += passed * (x[which[i] * C + c] - mean[c]);
             }
     });
-    add_up(sums, blocks, C, sum), add_up(products, blocks, C, product);
-    return failed;
 }
 
 template <class T>
@@ -200,7 +197,7 @@ int maximum_backward(const T *grad, const T *y, const T *x, const int32_t *which
     });
 }
 
-// Value c of a row is kept where bit c of its coins (C / 64 words) is 1; coins may be null: all are kept.
+// Value c of a row is kept where bit c of its coins (C / 64 words) is 1.
 template <class T> inline T kept(T value, uint64_t word, int64_t bit) { return word >> bit & 1 ? value : T(0); }
 
 template <class T>

@@ -76,22 +76,8 @@ def distinct_neighbours(index: Tensor, row: Tensor) -> Pairs:
 def gather(features: Tensor, row: Tensor) -> Tensor:
     """features (R, C), row (P,) int64 in [0, R) -> (P, C). Differentiable in features."""
     if ready(features) and features.dtype in DTYPES:
-        return _Gather.apply(features, row)
+        return _Gather.apply(features, row, None)
     return features.index_select(0, row)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features, row):
-        ctx.save_for_backward(row)
-        ctx.rows = len(features)
-        return features.index_select(0, row)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (row,) = ctx.saved_tensors
-        return _add_rows(grad, row, None, ctx.rows), None
 
 
 def gather_dropout(features: Tensor, row: Tensor, p: float) -> Tensor:
@@ -101,32 +87,31 @@ def gather_dropout(features: Tensor, row: Tensor, p: float) -> Tensor:
     itself draws a number for each, which takes longer than a layer.
     """
     if ready(features) and features.dtype in DTYPES and p == 0.5 and features.shape[1] % WORD == 0:
-        return _GatherDropout.apply(features, row)
+        coins = torch.empty(len(row) * features.shape[1] // WORD, dtype=torch.int64).random_(-(2**63), None)
+        return _Gather.apply(features, row, coins)
     return F.dropout(gather(features, row), p)
 
 
-class _GatherDropout(torch.autograd.Function):
+class _Gather(torch.autograd.Function):
+    """Rows of features; with coins, 0 where a bit of theirs is 0 and twice the value where it is 1."""
+
     @staticmethod
-    def forward(ctx, features, row):
-        P, C = len(row), features.shape[1]
-        coins = torch.empty(P * C // WORD, dtype=torch.int64).random_(-(2**63), None)
-        kept = features.new_empty(P, C)
-        _call("take_rows", features.contiguous(), row, coins, P, C, kept)
+    def forward(ctx, features, row, coins):
         ctx.save_for_backward(row, coins)
         ctx.rows = len(features)
+        if coins is None:
+            return features.index_select(0, row)
+        kept = features.new_empty(len(row), features.shape[1])
+        _call("take_rows", features.contiguous(), row, coins, *kept.shape, kept)
         return kept
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         row, coins = ctx.saved_tensors
-        return _add_rows(grad, row, coins, ctx.rows), None
-
-
-def _add_rows(values: Tensor, row: Tensor, coins: Tensor | None, rows: int) -> Tensor:
-    total = values.new_empty(rows, values.shape[1])
-    _call("add_rows", values.contiguous(), row, coins, len(values), *total.shape, total)
-    return total
+        total = grad.new_empty(ctx.rows, grad.shape[1])
+        _call("add_rows", grad.contiguous(), row, coins, len(grad), *total.shape, total)
+        return total, None, None
 
 
 class Moments(NamedTuple):

@@ -19,7 +19,7 @@ from torch import nn
 
 from data.atomic_write import replacing
 from data.coco import CocoError, Images, evaluate
-from eval_scannet import choose_device, error_line, whole_number
+from eval_scannet import choose_device, error_line, run_folder, whole_number
 from models import checkpoint, mask_rcnn
 
 
@@ -57,9 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     if images.category_ids != model.config.category_ids:
         raise CocoError(f"{args.split} has other categories than the set that {args.checkpoint} was trained on")
     sha256 = checkpoint.weights_sha256(model)
-    folder = args.checkpoint.resolve().parent
-    run = folder.parent if folder.name == "checkpoints" else folder
-    out = args.out or run / "eval" / f"{args.split}-{sha256[:8]}"
+    out = args.out or run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
     report = {
         **evaluate(model.to(device), images, device, args.workers),
         "split": args.split,

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.coco import Batches, CocoError, TrainingImages
-from eval_scannet import choose_device, error_line, whole_number
+from eval_scannet import choose_device, whole_number
 from models import checkpoint, distributed, mask_rcnn
 from train_scannet import (
     NOT_SETTINGS,
@@ -39,6 +39,7 @@ from train_scannet import (
     open_run_folder,
     refuse_other_settings,
     refuse_run_folder,
+    run,
     seed_of_step,
     write_json,
 )
@@ -57,18 +58,7 @@ def learning_rate(args: argparse.Namespace, step: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    stop = StopRequest()
-    try:
-        with distributed.ranks():
-            return train(distributed.of_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
-    except (TrainingError, checkpoint.CheckpointError, CocoError, OSError) as error:
-        print(error_line(error), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command with --resume auto goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    finally:
-        stop.restore_handlers()
+    return run(parse, train, argv, (CocoError,))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from data.scannet import NUM_NYU40
 from data.scenes import Scene, write_scene
 from eval_scannet import evaluate, whole_number
 from models import pointnet2
-from scripts.benchmarks import timing
+from scripts.benchmarks import memory, timing
 from scripts.benchmarks.loader import rooms_side_by_side
 
 SEED = 0
@@ -174,7 +174,4 @@ def reset_peak_memory() -> None:
 
 def peak_memory() -> float | None:
     """The most resident memory of this process since the reset, in MB."""
-    if sys.platform != "linux":
-        return None
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+    return memory.megabytes(memory.PEAK) if sys.platform == "linux" else None

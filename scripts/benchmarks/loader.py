@@ -31,8 +31,7 @@ from data.scenes import FORMAT_VERSION, Scene, SceneError, read_manifest, write_
 from data.synthetic_mesh import segments
 from eval_scannet import choose_device, whole_number
 from models import pointnet2
-from models.losses import weighted_cross_entropy_sum
-from scripts.benchmarks import timing
+from scripts.benchmarks import memory, step, timing
 
 SEED = 0
 DISTINCT = 12  # scenes that are generated; the others are copies of them under names of their own
@@ -193,13 +192,8 @@ class Epochs:
         """Resident memory of the largest worker, now and at most, in MB; nothing without workers or Linux."""
         if not self.pids or sys.platform != "linux":
             return {}
-        states = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids]
-        now, most = (max(_kilobytes(state, entry) for state in states) / 1e3 for entry in ("VmRSS", "VmHWM"))
+        now, most = (max(memory.megabytes(entry, pid) for pid in self.pids) for entry in (memory.NOW, memory.PEAK))
         return {f"{when}_mb": now, "peak_mb": most}
-
-
-def _kilobytes(status: str, entry: str) -> int:
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(entry))
 
 
 def drop_from_page_cache(scenes: list[SceneFile]) -> bool:
@@ -220,12 +214,9 @@ def time_step(chunks: TrainingChunks, batch_size: int, device: torch.device, rou
     model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=1), SEED).to(device).train()
     batch = next(iter(DataLoader(chunks, batch_sampler=ChunkBatches(len(chunks), batch_size, SEED))))
 
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        logits = model(batch["points"].to(device))  # (B, N, 21)
-        total, count = weighted_cross_entropy_sum(logits, batch["classes"].to(device), batch["weight"].to(device))
-        (total / count).backward()
+    def step_on_device() -> None:
+        step.step(model, step.ours, {key: batch[key].to(device) for key in ("points", "classes", "weight")})
         next(model.parameters()).grad.sum().item()  # waits for a GPU
 
     torch.manual_seed(SEED)  # dropout
-    return timing.alternate({"step": step}, rounds)["step"]
+    return timing.alternate({"step": step_on_device}, rounds)["step"]

@@ -63,7 +63,7 @@ def run(args) -> dict:
             model, part = network(options), {key: value[:size] for key, value in batch.items()}
             other = copy.deepcopy(model)
             calls = {
-                "ours": functools.partial(step, model, model, part),
+                "ours": functools.partial(step, model, ours, part),
                 "textbook": functools.partial(step, other, textbook, part),
             }
             flops = {}
@@ -108,16 +108,21 @@ def network(options: dict) -> pointnet2.PointNet2:
     return model
 
 
+ours = pointnet2.PointNet2.__call__
+
+
 def textbook(model, points: Tensor) -> Tensor:
     with mock.patch.object(reference, "ops", ops):
         return reference.pointnet2_forward(model, points)
 
 
-def step(model, forward, batch: dict) -> None:
+def step(model, form, batch: dict) -> Tensor:
+    """Forward, loss and backward of the model as form(model, points) computes it -> logits (B, N, 21)."""
     model.zero_grad(set_to_none=True)
-    logits = forward(batch["points"]) if forward is model else forward(model, batch["points"])
+    logits = form(model, batch["points"])
     total, count = weighted_cross_entropy_sum(logits, batch["classes"], batch["weight"])
     (total / count).backward()
+    return logits.detach()
 
 
 def matrix_product_rate() -> float:
@@ -131,7 +136,7 @@ def errors(options: dict, batch: dict) -> dict[str, dict[str, float]]:
     batches of two chunks, for a single ReLU or maximum that falls the other way changes a gradient many times over."""
     model = network(options)
     model.dropout.p = 0.0
-    forms, found = {"ours": type(model).__call__, "textbook": textbook}, {"ours": [], "textbook": []}
+    forms, found = {"ours": ours, "textbook": textbook}, {"ours": [], "textbook": []}
     for pair in range(min(len(batch["points"]) // 2, PAIRS_CHECKED)):
         part = {key: value[2 * pair : 2 * pair + 2] for key, value in batch.items()}
         exact = outcome(copy.deepcopy(model).double(), textbook, dict(part, points=part["points"].double()))
@@ -142,11 +147,8 @@ def errors(options: dict, batch: dict) -> dict[str, dict[str, float]]:
 
 
 def outcome(model, form, batch: dict) -> dict[str, Tensor]:
-    logits = form(model, batch["points"])
-    total, count = weighted_cross_entropy_sum(logits, batch["classes"], batch["weight"].to(logits.dtype))
-    (total / count).backward()
     return {
-        "logits": logits.detach(),
+        "logits": step(model, form, batch),
         "gradients": torch.cat([parameter.grad.flatten() for parameter in model.parameters()]),
         "statistics": torch.cat([buffer.flatten() for name, buffer in model.named_buffers() if "running" in name]),
     }
@@ -163,7 +165,7 @@ def against_port(batch: dict) -> dict:
             return reference.pointnet2_forward(model, points)
 
     other = copy.deepcopy(model)
-    calls = {"ours": lambda: step(model, model, batch), "port": lambda: step(other, form, batch)}
+    calls = {"ours": lambda: step(model, ours, batch), "port": lambda: step(other, form, batch)}
     seconds = timing.alternate(calls, ROUNDS_OF_PORT)
     return {"seconds": seconds, "ratio": timing.median(seconds["port"]) / timing.median(seconds["ours"])}
 

@@ -4,27 +4,17 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 import ops
-from scripts import benchmark
 from scripts.benchmarks import operators
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(run_benchmark, monkeypatch):
     """Runs the script's main with these arguments, on small clouds."""
     monkeypatch.setattr(operators, "POINTS", 256)
     monkeypatch.setattr(operators, "LEVELS", [(32, 0.2), (8, 0.4)])
-    chosen, threads = (ops._serving, ops._description), torch.get_num_threads()
-
-    def run_main(*arguments):
-        benchmark.main([*map(str, arguments)])
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is put back: the script sets it
-    yield run_main
-    ops._serving, ops._description = chosen
-    torch.set_num_threads(threads)
+    return run_benchmark
 
 
 def test_room_chunks_come_from_the_generator_alone_and_look_like_surfaces():

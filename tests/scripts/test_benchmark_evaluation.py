@@ -1,16 +1,14 @@
 """scripts/benchmark.py eval: the scenes it makes, its tables and JSON."""
 
+import functools
 import json
 import sys
-import tempfile
 
 import numpy as np
 import pytest
 import torch
 
-import ops
 from models import pointnet2
-from scripts import benchmark
 from scripts.benchmarks import evaluation
 
 
@@ -22,18 +20,12 @@ def dust(first, vertices):
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(run_benchmark, monkeypatch):
     """Runs the script's main with these arguments, for a network that is one matrix product."""
-    chosen, threads = (ops._serving, ops._description), torch.get_num_threads()
-    (tmp_path / "made").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "made"))
     monkeypatch.setattr(evaluation, "rooms_side_by_side", dust)
     monkeypatch.setattr(evaluation, "LARGEST_ROOM", 1_000)
     monkeypatch.setattr(pointnet2, "build", lambda config, seed: torch.nn.Linear(3, 21))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is put back: the script sets it
-    yield lambda *arguments: benchmark.main(["eval", *map(str, arguments)])
-    ops._serving, ops._description = chosen
-    torch.set_num_threads(threads)
+    return functools.partial(run_benchmark, "eval")
 
 
 def test_a_scene_is_cut_from_rooms_along_x(tmp_path, monkeypatch):

@@ -1,18 +1,15 @@
 """scripts/benchmark.py loader: the scenes it makes, its table and JSON, what it deletes and what it refuses."""
 
+import functools
 import json
 import shutil
 import sys
-import tempfile
 
 import numpy as np
 import pytest
-import torch
 
-import ops
 from data.datasets import scene_files
 from data.scenes import read_manifest
-from scripts import benchmark
 from scripts.benchmarks import loader
 
 TINY = ["--vertices", 3000, "--rounds", 2, "--batch-size", 2]
@@ -25,17 +22,11 @@ def dust(first, vertices):
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Runs the script's main with these arguments; temporary folders are made in tmp_path / "made"."""
-    chosen, threads = (ops._serving, ops._description), torch.get_num_threads()
-    (tmp_path / "made").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "made"))
+def run(run_benchmark, monkeypatch):
+    """Runs the script's main with these arguments, on scenes that take no time to make."""
     monkeypatch.setattr(loader, "rooms_side_by_side", dust)
     monkeypatch.setattr(loader, "CHUNKS_TIMED", 2)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is put back: the script sets it
-    yield lambda *arguments: benchmark.main(["loader", *map(str, arguments)])
-    ops._serving, ops._description = chosen
-    torch.set_num_threads(threads)
+    return functools.partial(run_benchmark, "loader")
 
 
 @pytest.fixture

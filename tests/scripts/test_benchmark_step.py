@@ -1,27 +1,24 @@
 """scripts/benchmark.py step: the table, the ratios in the JSON, and the errors, on small data."""
 
+import functools
 import json
 
 import pytest
 import torch
 
-from scripts import benchmark
 from scripts.benchmarks import step
 
 
 @pytest.fixture
-def small(monkeypatch):
+def run(run_benchmark, monkeypatch):
+    """Runs the script's main with these arguments, for the networks whose errors are measured alone."""
     monkeypatch.setattr(step, "NETWORKS", {name: step.NETWORKS[name] for name in step.CHECKED})
     monkeypatch.setattr(step, "PAIRS_CHECKED", 1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+    return functools.partial(run_benchmark, "step")
 
 
-def test_step_compares_the_two_forms(small, tiny_data, tmp_path, capsys):
-    arguments = ["step", "--data", str(tiny_data), "--batch-sizes", "2", "--rounds", "1"]
-    assert benchmark.main([*arguments, "--json", str(tmp_path / "out.json")]) == 0
+def test_step_compares_the_two_forms(run, tiny_data, tmp_path, capsys):
+    assert run("--data", tiny_data, "--batch-sizes", 2, "--rounds", 1, "--json", tmp_path / "out.json") == 0
     result = json.loads((tmp_path / "out.json").read_text())
     for row in result["rows"]:
         assert row["batch"] == 2 and row["ratio"] == pytest.approx(
