@@ -4,6 +4,7 @@ A process that torchrun did not start is a world of one, to which the functions 
 sum over ranks is its own, and a network needs no wrapping.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ def ranks() -> Iterator[None]:
     yield
     if together:
         dist.destroy_process_group()
+        gc.collect()  # DDP's cycles still hold the group; its threads, if there when Python ends, abort the process
 
 
 def rank() -> int:

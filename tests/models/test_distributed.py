@@ -15,7 +15,7 @@ def fail():
     print("only rank 0 is here", flush=True)
     raise OSError("no space")
 
-with distributed.ranks():
+def check():
     rank = distributed.rank()
     assert distributed.world_size() == 2
     assert distributed.sum_over_ranks(torch.tensor([1, rank])).tolist() == [2, 1]
@@ -42,6 +42,9 @@ with distributed.ranks():
     else:
         raise AssertionError("nothing was raised")
     print(f"rank {rank} is through", flush=True)
+
+with distributed.ranks():
+    check()  # a function, so that what it made is gone before the group is, as in training
 """
 
 
