@@ -33,6 +33,7 @@ from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLAS
 from data.scenes import SceneError, read_manifest
 from models import checkpoint
 from models.pointnet2 import PointNet2
+from models.stopping import error_line
 
 PROTOCOLS = ["pn2-wholescene", "scannet-benchmark"]
 
@@ -168,11 +169,6 @@ def whole_number(least: int) -> Callable[[str], int]:
         return number
 
     return convert
-
-
-def error_line(error: Exception) -> str:
-    """One line; of an error in a loader process, whose message torch wraps in its traceback, the last one."""
-    return "error: " + str(error).strip().splitlines()[-1].removeprefix("data.scenes.SceneError: ")
 
 
 def main(argv: list[str] | None = None) -> int:

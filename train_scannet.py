@@ -16,14 +16,9 @@ import hashlib
 import json
 import math
 import os
-import platform
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 # Before torch is imported: its idle OpenMP threads then spin for microseconds before they sleep, not for milliseconds.
 # As fast on a quiet machine; where other processes want the same cores, a step is 3 to 40 times faster.
@@ -32,19 +27,27 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import ops
 from data import metrics
-from data.atomic_write import replacing
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
 from data.scenes import SceneError, read_manifest
-from eval_scannet import add_counts, choose_device, class_table, error_line, evaluate, whole_number
+from eval_scannet import add_counts, choose_device, class_table, evaluate, whole_number
 from models import checkpoint, distributed, pointnet2
 from models.batch_norm import set_batch_norm_momentum
 from models.losses import weighted_cross_entropy_sum
+from models.run_folder import (
+    NOT_SETTINGS,
+    RunLog,
+    environment,
+    open_run_folder,
+    refuse_other_settings,
+    refuse_run_folder,
+    write_json,
+)
+from models.stopping import StopRequest, TrainingError, fail, ignore_signals, run
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
 DECAY_EVERY = 200_000
@@ -57,12 +60,6 @@ SYNTHETIC_SCANS, SYNTHETIC_DATA = Path("datasets/synthetic_scans"), Path("datase
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
-NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what it is
-LOCK = "lock"  # in the run folder: who trains there
-
-
-class TrainingError(Exception):
-    """The message says what is wrong and what to do."""
 
 
 def learning_rate(base: float, chunks_seen: int) -> float:
@@ -75,27 +72,6 @@ def bn_momentum(base: float, chunks_seen: int) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     return run(parse_config, train, argv, (SceneError, ops.cpu.CompileError))
-
-
-def run(
-    parse: Callable[[list[str]], argparse.Namespace],
-    train: Callable[[argparse.Namespace, "StopRequest"], int],
-    argv: list[str] | None,
-    errors: tuple[type[Exception], ...],
-) -> int:
-    """Parses the flags once for all ranks and trains. Returns the exit code; the errors end a run with one line."""
-    stop = StopRequest()
-    try:
-        with distributed.ranks():
-            return train(distributed.of_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
-    except (TrainingError, checkpoint.CheckpointError, OSError, *errors) as error:
-        print(error_line(error), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command with --resume auto goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    finally:
-        stop.restore_handlers()
 
 
 def parse_config(argv: list[str]) -> argparse.Namespace:
@@ -157,7 +133,7 @@ def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     return flags
 
 
-def train(args: argparse.Namespace, stop: "StopRequest") -> int:
+def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     rank, world_size = distributed.rank(), distributed.world_size()
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
@@ -180,7 +156,7 @@ def train(args: argparse.Namespace, stop: "StopRequest") -> int:
         batch_sampler=batches,
         num_workers=args.workers,
         persistent_workers=args.workers > 0,
-        worker_init_fn=distributed.ignore_signals,
+        worker_init_fn=ignore_signals,
     )
     validation = None
     if manifest["splits"]["val"]:
@@ -220,8 +196,13 @@ def train(args: argparse.Namespace, stop: "StopRequest") -> int:
             if stop.signal:
                 return None
         scores = metrics.scores(add_counts(results))
-        history.scores(epoch, scores)
-        return scores["voxel_accuracy"] or 0.0
+        history.record(epoch, "val", {name: value for name, value in scores.items() if isinstance(value, float)})
+        accuracy, commonest = scores["voxel_accuracy"] or 0.0, scores["voxel_accuracy_majority"] or 0.0
+        history.say(
+            f"validation {f'after epoch {epoch}' if epoch else 'before training'}\n{class_table(scores)}\n"
+            f"voxel accuracy {100 * accuracy:.1f} %, always the commonest class {100 * commonest:.1f} %"
+        )
+        return accuracy
 
     def save(path: Path, selected_on: str | None = None) -> None:
         training_state = {
@@ -238,9 +219,8 @@ def train(args: argparse.Namespace, stop: "StopRequest") -> int:
     def save_and_stop() -> int:
         if done:
             distributed.of_rank_0(save, last)
-        history.say(f"told to stop, and did after step {done}; the same command with --resume auto goes on from there")
-        history.close()
-        return 128 + (stop.signal or signal.SIGTERM)  # SIGTERM: it was another rank that was told
+        history.stopped(done)
+        return stop.exit_code
 
     stop.listen()
     # The untrained network: the line that every later one has to beat
@@ -256,7 +236,7 @@ def train(args: argparse.Namespace, stop: "StopRequest") -> int:
             momentum = bn_momentum(args.bn_momentum, done * args.batch_size)
             optimizer.param_groups[0]["lr"] = rate
             set_batch_norm_momentum(model, momentum)
-            torch.manual_seed(seed_of_step(args.seed, done, rank))  # dropout: the same whether or not it was resumed
+            torch.manual_seed(distributed.seed_of_step(args.seed, done, rank))  # dropout: the same if resumed
 
             with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
                 logits = forward(batch["points"].to(device))  # (B, N, 21)
@@ -288,13 +268,11 @@ def train(args: argparse.Namespace, stop: "StopRequest") -> int:
                 return save_and_stop()
 
         before = (done - 1) * args.batch_size  # chunks before the last step, which may have been before a resumption
-        history.epoch(
-            epoch,
-            loss=np.mean(losses).item(),
-            lr=learning_rate(args.lr, before),
-            bn_momentum=bn_momentum(args.bn_momentum, before),
-            points_per_second=speed,
-        )
+        rate, loss = learning_rate(args.lr, before), np.mean(losses).item()
+        momentum = bn_momentum(args.bn_momentum, before)
+        values = {"loss": loss, "lr": rate, "bn_momentum": momentum, "points_per_second": speed}
+        history.record(epoch, "train", values)
+        history.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
         if not all(torch.isfinite(p).all() for p in model.parameters()):
             distributed.of_rank_0(fail, f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
         final, accuracy = epoch == args.epochs, -1.0
@@ -330,48 +308,10 @@ def prepare(
     if found is None:
         return data_dir, manifest, None, ""
     path, state, notice = found
-    refuse_other_settings({**dataclasses.asdict(network), **config}, state, path)
+    refuse_other_settings({**dataclasses.asdict(network), **config}, state, path, FREE_ON_RESUME)
     if state.get("scenes_digest") != scenes_digest(manifest):
         raise TrainingError(f"{path} was trained on other scenes than those of {data_dir}; give its --data")
     return data_dir, manifest, state, notice
-
-
-def refuse_run_folder(args: argparse.Namespace) -> None:
-    """What is wrong with --out, --resume and --batch-size, before anything is made: TrainingError."""
-    if args.batch_size % distributed.world_size():
-        ranks = distributed.world_size()
-        raise TrainingError(f"--batch-size {args.batch_size} is of all {ranks} ranks together: use a multiple")
-    if not args.resume and args.out.exists() and any(path.name != LOCK for path in args.out.iterdir()):
-        raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
-
-
-def open_run_folder(args: argparse.Namespace) -> tuple[Path, dict, str] | None:
-    """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run."""
-    checkpoints = args.out / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    lock(args.out)
-    for orphan in [*args.out.glob("*.tmp"), *checkpoints.glob("*.tmp")]:  # of a process that was killed as it wrote
-        orphan.unlink()
-    return checkpoint.read_newest(checkpoints) if args.resume else None
-
-
-def lock(folder: Path) -> None:
-    """Refuses a folder in which another process trains. The lock ends with this process, however that ends.
-
-    A POSIX record lock: loader processes do not inherit it, and network file systems know it.
-    """
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # stays open: to close it would end the lock
-    try:
-        import fcntl  # not on Windows
-
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        owner = os.read(file, 1000).decode(errors="replace")
-        raise TrainingError(f"{folder}: {owner} trains there; wait for its end, or choose another --out") from None
-    except (ImportError, OSError) as error:
-        print(f"{folder} cannot be locked ({error}): start no second run in it", file=sys.stderr)
-    os.truncate(file, 0)
-    os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
 
 
 def make_synthetic_data() -> Path:
@@ -401,23 +341,6 @@ def restore(
         raise checkpoint.CheckpointError(f"training cannot go on from the run's checkpoint: {error}") from error
 
 
-def refuse_other_settings(settings: dict, state: dict, path: Path, free: tuple[str, ...] = FREE_ON_RESUME) -> None:
-    """TrainingError unless the checkpoint `state`, read from `path`, has these settings but for the `free` ones."""
-    ours = {**settings, "world_size": distributed.world_size()}
-    saved = {**state["model_config"], **state["config"], "world_size": state.get("world_size")}
-    differing = [
-        f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
-        for key in ours
-        if key not in free and saved.get(key) != ours[key]
-    ]
-    if differing:
-        raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
-
-
-def fail(message: str) -> None:
-    raise TrainingError(message)
-
-
 def scenes_to_blame(names: list[str], finite: bool) -> str:
     """The scenes of this step on those ranks whose own loss is not finite; on all ranks if there is none."""
     shares = distributed.of_all_ranks((names, finite))
@@ -429,134 +352,6 @@ def scenes_digest(manifest: dict) -> str:
     """Identity of the training scenes, wherever they lie."""
     files = [(name, manifest["scenes"][name]["sha256"]) for name in manifest["splits"]["train"]]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
-
-
-def seed_of_step(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
-
-
-def environment(device: torch.device) -> dict:
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "ranks": distributed.world_size(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "ops": ops.describe(),
-    }
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-class StopRequest:
-    """Whether SIGTERM or SIGINT asked this process to stop: the number of the signal, or 0."""
-
-    def __init__(self):
-        self.signal, self.time, self.handlers = 0, 0.0, {}
-
-    def listen(self) -> None:
-        """From here on such a signal does not end the process, but is noted. Before, there is nothing to save."""
-        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore_handlers(self) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        # Ctrl-C comes twice under torchrun, from the terminal and from torchrun itself; later on it is the user again
-        if self.signal and number == signal.SIGINT and time.monotonic() > self.time + 2:
-            raise KeyboardInterrupt
-        if not self.signal:
-            self.signal, self.time = number, time.monotonic()
-
-
-class RunLog:
-    """What a run says: on screen and in log.txt, as numbers in metrics.jsonl and in TensorBoard. Rank 0 says it."""
-
-    def __init__(self, folder: Path, kept_epochs: int, kept_steps: int):
-        """On resumption, numbers from after the checkpoint are taken back: they will be written again."""
-        self.silent = distributed.rank() != 0
-        if self.silent:
-            return
-        path = folder / "metrics.jsonl"
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        with replacing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in lines if _is_kept(line, kept_epochs, kept_steps)))
-        self.metrics_file = open(path, "a", buffering=1)
-        self.log_file = open(folder / "log.txt", "a", buffering=1)
-        self.board = None
-        with self._board_may_fail():
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=kept_epochs + 1)
-
-    def say(self, text: str) -> None:
-        if not self.silent:
-            tqdm.write(text)
-            self._write(self.log_file, text)
-
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        if not self.silent:
-            self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": "step", "step": step, "loss": loss}))
-
-    def epoch(self, epoch: int, **values: float) -> None:
-        self.record(epoch, "train", values)
-        loss, rate, speed = values["loss"], values["lr"], values["points_per_second"]
-        self.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
-
-    def scores(self, epoch: int, scores: dict) -> None:
-        self.record(epoch, "val", {k: v for k, v in scores.items() if isinstance(v, float)})
-        self.say(f"validation {f'after epoch {epoch}' if epoch else 'before training'}\n{class_table(scores)}")
-        self.say(
-            f"voxel accuracy {100 * (scores['voxel_accuracy'] or 0):.1f} %, "
-            f"always the commonest class {100 * (scores['voxel_accuracy_majority'] or 0):.1f} %"
-        )
-
-    def close(self) -> None:
-        if self.silent:
-            return
-        with self._board_may_fail():
-            if self.board:
-                self.board.close()
-        self.metrics_file.close()
-        self.log_file.close()
-
-    def record(self, epoch: int, part: str, values: dict[str, float]) -> None:
-        if self.silent:
-            return
-        self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": part, **values}))
-        with self._board_may_fail():
-            if self.board:
-                for name, value in values.items():
-                    self.board.add_scalar(f"{part}/{name}", value, epoch)
-                self.board.flush()
-
-    @contextmanager
-    def _board_may_fail(self) -> Iterator[None]:
-        """TensorBoard's numbers are in metrics.jsonl too: training goes on without it, and says so once."""
-        try:
-            yield
-        except Exception as error:  # its writer is a thread, which hands on whatever ended it
-            self.board = None
-            self.say(f"warning: nothing more is written for TensorBoard ({error}); metrics.jsonl goes on")
-
-    def _write(self, file: TextIO, line: str) -> None:
-        try:
-            file.write(line + "\n")
-        except OSError as error:
-            raise TrainingError(f"{file.name}: cannot be written ({error.strerror}); --resume auto goes on") from error
-
-
-def _is_kept(line: str, epochs: int, steps: int) -> bool:
-    try:
-        entry = json.loads(line)
-    except ValueError:  # a crash cut it off
-        return False
-    return entry["step"] <= steps if entry["part"] == "step" else entry["epoch"] <= epochs
 
 
 if __name__ == "__main__":

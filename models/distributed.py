@@ -6,12 +6,12 @@ sum over ranks is its own, and a network needs no wrapping.
 
 import gc
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -108,10 +108,6 @@ def copy_buffers_of_rank_0(model: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def ignore_signals(worker: int) -> None:
-    """For DataLoader(worker_init_fn=...): a signal to the whole process group is for the process that trains to handle.
-
-    Its loader processes would otherwise die of it at once, and the training process of their death.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def seed_of_step(seed: int, step: int, rank: int) -> int:
+    """For the random numbers of one step on one rank, such as dropout's: the same in a run that was resumed."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])

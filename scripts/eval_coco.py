@@ -19,8 +19,9 @@ from torch import nn
 
 from data.atomic_write import replacing
 from data.coco import CocoError, Images, evaluate
-from eval_scannet import choose_device, error_line, run_folder, whole_number
+from eval_scannet import choose_device, run_folder, whole_number
 from models import checkpoint, mask_rcnn
+from models.stopping import error_line
 
 
 def load(content: dict, path: Path) -> nn.Module:

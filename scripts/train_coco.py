@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import math
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -29,20 +28,16 @@ from tqdm import tqdm
 from data.coco import Batches, CocoError, TrainingImages
 from eval_scannet import choose_device, whole_number
 from models import checkpoint, distributed, mask_rcnn
-from train_scannet import (
+from models.run_folder import (
     NOT_SETTINGS,
     RunLog,
-    StopRequest,
-    TrainingError,
     environment,
-    fail,
     open_run_folder,
     refuse_other_settings,
     refuse_run_folder,
-    run,
-    seed_of_step,
     write_json,
 )
+from models.stopping import StopRequest, TrainingError, fail, ignore_signals, run
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
@@ -133,7 +128,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         batch_sampler=batches,
         num_workers=args.workers,
         collate_fn=unzip,
-        worker_init_fn=distributed.ignore_signals,
+        worker_init_fn=ignore_signals,
     )
 
     history = RunLog(args.out, kept_epochs=done if state else -1, kept_steps=done)  # steps take the place of epochs
@@ -154,7 +149,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     for pictures, targets in loader:
         rate = learning_rate(args, done)
         optimizer.param_groups[0]["lr"] = rate
-        torch.manual_seed(seed_of_step(args.seed, done, rank))  # of the boxes that the losses are computed on
+        torch.manual_seed(distributed.seed_of_step(args.seed, done, rank))  # of the boxes that losses are of
         image_ids = [target.pop("image_id") for target in targets]
         targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
         loss = sum(forward([picture.to(device) for picture in pictures], targets).values())
@@ -182,11 +177,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         if done % args.save_every == 0 or final or stopping:
             distributed.of_rank_0(save)
         if stopping and not final:
-            history.say(
-                f"told to stop, and did after step {done}; the same command with --resume auto goes on from there"
-            )
-            history.close()
-            return 128 + (stop.signal or signal.SIGTERM)  # SIGTERM: it was another rank that was told
+            history.stopped(done)
+            return stop.exit_code
     progress.close()
     distributed.of_rank_0(checkpoint.export, args.out / "export", model)
     history.say(f"checkpoints in {last.parent}; score one with scripts/eval_coco.py --checkpoint {last}")

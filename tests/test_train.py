@@ -9,7 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_scannet
-from models import checkpoint
+from models import checkpoint, distributed
+from models.run_folder import RunLog
 
 
 def arguments(data, out, *more):
@@ -122,7 +123,7 @@ def test_the_log_of_epochs_after_the_checkpoint_is_taken_back(tmp_path):
     steps = [f'{{"epoch": {k // 3}, "part": "step", "step": {k}}}\n' for k in range(3, 12)]
     epochs = [f'{{"epoch": {k}, "part": "train"}}\n' for k in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("".join(steps + epochs) + '{"epoch": 4, "pa')  # a crash cut the last line
-    train_scannet.RunLog(tmp_path, kept_epochs=2, kept_steps=7).close()
+    RunLog(tmp_path, kept_epochs=2, kept_steps=7).close()
     assert [entry["epoch"] for entry in entries(tmp_path, "train")] == [1, 2]
     assert [entry["step"] for entry in entries(tmp_path, "step")] == [3, 4, 5, 6, 7]
 
@@ -236,8 +237,6 @@ def test_schedules():
 
 
 def test_dropout_depends_on_seed_step_and_rank_alone():
-    seeds = {
-        train_scannet.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)
-    }
+    seeds = {distributed.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)}
     assert len(seeds) == 1000
-    torch.manual_seed(train_scannet.seed_of_step(0, 1, 2))
+    torch.manual_seed(distributed.seed_of_step(0, 1, 2))
