@@ -10,7 +10,7 @@ Shapes: B clouds, N points, M centres, S neighbours, C channels, c bottleneck ch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.feature_propagation import MIN_SQUARED_DISTANCE, FeaturePropagation
 from models.latentgnn import LatentGNN
@@ -21,20 +21,28 @@ from models.shared_mlp import SharedMLP
 from ops import reference as ops
 
 
+def latentgnn_affinities(layer: LatentGNN, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns (B, C, N) -> their reduction x_v2l (B, c, N), and the affinities psi_v2l and psi_l2v (B, K, d, N)."""
+
+    def psi(conv: nn.Sequential, reduced: Tensor, axis: int) -> Tensor:
+        return F.normalize(F.relu(conv(reduced)).unflatten(1, (layer.kernels, layer.latent_nodes)), dim=axis)
+
+    over_nodes, over_points = 2, 3  # the axis whose L2 norm is 1
+    x_v2l = F.normalize(layer.reduce_v2l(columns), dim=1)  # (B, c, N)
+    psi_v2l = psi(layer.psi_v2l, x_v2l, over_nodes if layer.symmetric else over_points)  # (B, K, d, N)
+    if layer.symmetric:
+        return x_v2l, psi_v2l, psi_v2l
+    x_l2v = F.normalize(layer.reduce_l2v(columns), dim=1)  # (B, c, N)
+    psi_l2v = psi(layer.psi_l2v, x_l2v, over_nodes if layer.l2v_norm == "nodes" else over_points)  # (B, K, d, N)
+    return x_v2l, psi_v2l, psi_l2v
+
+
 def latentgnn_forward(layer: LatentGNN, x: Tensor, dense: bool = False) -> Tensor:
     """(B, N, C) -> (B, N, C), kernel after kernel; `dense` forms each N x N affinity, as Eq. 12 and 13 are written."""
-    columns = x.transpose(1, 2).contiguous()  # (B, C, N)
-    x_v2l = F.normalize(layer.reduce_v2l(columns), dim=1)  # (B, c, N)
-    psi_v2l = F.relu(layer.psi_v2l(x_v2l)).chunk(layer.kernels, 1)  # K of (B, d, N)
-    if layer.symmetric:
-        psi_l2v = psi_v2l  # K of (B, d, N)
-    else:
-        x_l2v = F.normalize(layer.reduce_l2v(columns), dim=1)  # (B, c, N)
-        psi_l2v = F.relu(layer.psi_l2v(x_l2v)).chunk(layer.kernels, 1)  # K of (B, d, N)
+    x_v2l, psi_v2l, psi_l2v = latentgnn_affinities(layer, x.transpose(1, 2).contiguous())
     outputs = []
     for k in range(layer.kernels):
-        v2l = F.normalize(psi_v2l[k], dim=1 if layer.symmetric else 2)  # (B, d, N)
-        l2v = F.normalize(psi_l2v[k], dim=1 if layer.l2v_norm == "nodes" else 2)  # (B, d, N)
+        v2l, l2v = psi_v2l[:, k], psi_l2v[:, k]  # (B, d, N)
         latent = x_v2l @ v2l.transpose(1, 2)  # (B, c, d), Z transposed
         if layer.weight_side == "latent":
             latent = F.conv1d(latent, layer.weight[k].T.unsqueeze(2))  # (B, c, d), X W

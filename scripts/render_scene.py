@@ -31,17 +31,21 @@ def long_side(xy: np.ndarray) -> float:
     return float(angles[best] + (0 if length[best] >= width[best] else np.pi / 2))
 
 
+def view_axes(turn: float) -> np.ndarray:
+    """(3, 3), in columns: right, down and towards a camera at the angle `turn` (radians) about the vertical."""
+    back = np.array([np.cos(turn) * np.cos(ELEVATION), np.sin(turn) * np.cos(ELEVATION), np.sin(ELEVATION)])
+    right = np.array([-np.sin(turn), np.cos(turn), 0])
+    return np.stack((right, np.cross(right, back), back), 1)
+
+
 def render(xyz: np.ndarray, colour: np.ndarray, faces: np.ndarray | None = None, width: int = 900) -> np.ndarray:
     """Image (H, width, 3) uint8 of a mesh, or of a point cloud where faces is None, on white.
 
     Args: xyz (V, 3) in metres, +z up; colour (V, 3) uint8; faces (F, 3) int or None. Triangles seen from behind are
     left out, so the ceiling and the near walls of a room do not hide it.
     """
-    turn = AZIMUTH - np.pi / 2 + long_side(xyz[:, :2])
-    back = np.array([np.cos(turn) * np.cos(ELEVATION), np.sin(turn) * np.cos(ELEVATION), np.sin(ELEVATION)])
-    right = np.array([-np.sin(turn), np.cos(turn), 0])
     centre = (xyz.min(0) + xyz.max(0)) / 2
-    view = (xyz - centre) @ np.stack((right, np.cross(right, back), back), 1)  # (V, 3): right, down, towards the camera
+    view = (xyz - centre) @ view_axes(AZIMUTH - np.pi / 2 + long_side(xyz[:, :2]))  # (V, 3)
     distance = CAMERA_DISTANCE * np.linalg.norm(np.ptp(xyz, axis=0))
     depth = distance - view[:, 2]
     flat = view[:, :2] / depth[:, None]
