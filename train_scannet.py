@@ -93,7 +93,7 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
     add("--lr", type=float, default=1e-3)
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
-    add("--validate-every", type=whole_number(1), default=5, help="epochs")
+    add("--validate-every", type=whole_number(0), default=5, help="epochs; 0: never, and there is no best.pt")
     add("--save-every", type=whole_number(1), default=1, help="epochs")
     add("--seed", type=whole_number(0), default=0)
     add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks, for each GPU")
@@ -159,7 +159,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         worker_init_fn=ignore_signals,
     )
     validation = None
-    if manifest["splits"]["val"]:
+    if manifest["splits"]["val"] and args.validate_every:
         files = scene_files(data_dir, manifest, "val")
         validation = WholeScenes(files, args.seed, policy, args.features, covering=False)
 

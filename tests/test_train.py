@@ -240,3 +240,9 @@ def test_dropout_depends_on_seed_step_and_rank_alone():
     seeds = {distributed.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)}
     assert len(seeds) == 1000
     torch.manual_seed(distributed.seed_of_step(0, 1, 2))
+
+
+def test_a_run_can_do_without_validation(tiny_data, tmp_path):
+    assert train_scannet.main(arguments(tiny_data, tmp_path, "--epochs", "1", "--validate-every", "0")) == 0
+    assert not entries(tmp_path, "val") and not (tmp_path / "checkpoints" / "best.pt").exists()
+    assert checkpoint.read(tmp_path / "checkpoints" / "last.pt")["epoch"] == 1
