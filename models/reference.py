@@ -37,17 +37,22 @@ def latentgnn_affinities(layer: LatentGNN, columns: Tensor) -> tuple[Tensor, Ten
     return x_v2l, psi_v2l, psi_l2v
 
 
+def latentgnn_graph(layer: LatentGNN, k: int, x_v2l: Tensor, v2l: Tensor) -> tuple[Tensor, Tensor]:
+    """Of kernel k: x_v2l (B, c, N), psi_v2l (B, d, N) -> Z transposed (B, c, d), and F (B, d, d), Eq. 5 and 6."""
+    latent = x_v2l @ v2l.transpose(1, 2)  # (B, c, d)
+    if layer.weight_side == "latent":
+        latent = F.conv1d(latent, layer.weight[k].T.unsqueeze(2))  # (B, c, d), X W
+    unit = F.normalize(latent, dim=1)  # (B, c, d)
+    return latent, F.softmax(unit.transpose(1, 2) @ unit, dim=2)
+
+
 def latentgnn_forward(layer: LatentGNN, x: Tensor, dense: bool = False) -> Tensor:
     """(B, N, C) -> (B, N, C), kernel after kernel; `dense` forms each N x N affinity, as Eq. 12 and 13 are written."""
     x_v2l, psi_v2l, psi_l2v = latentgnn_affinities(layer, x.transpose(1, 2).contiguous())
     outputs = []
     for k in range(layer.kernels):
         v2l, l2v = psi_v2l[:, k], psi_l2v[:, k]  # (B, d, N)
-        latent = x_v2l @ v2l.transpose(1, 2)  # (B, c, d), Z transposed
-        if layer.weight_side == "latent":
-            latent = F.conv1d(latent, layer.weight[k].T.unsqueeze(2))  # (B, c, d), X W
-        unit = F.normalize(latent, dim=1)  # (B, c, d)
-        f = F.softmax(unit.transpose(1, 2) @ unit, dim=2)  # (B, d, d)
+        latent, f = latentgnn_graph(layer, k, x_v2l, v2l)
         if dense:
             affinity = l2v.transpose(1, 2) @ f @ v2l  # (B, N, N), Eq. 13
             y = x_v2l @ affinity.transpose(1, 2)  # (B, c, N)

@@ -1,0 +1,442 @@
+"""Which points each latent node of a LatentGNN gathers from (psi_v2l) and gives to (psi_l2v), in one chunk of a scene.
+
+    python scripts/latent_nodes.py --checkpoint runs/x/checkpoints/last.pt --data datasets/scannet
+
+The chunk is one of the scene's evaluation tiles, 8192 points; a layer's points are the 1024, 256, 64 or 16 that its
+set abstraction chooses of them. Written for every layer and kernel, of the nodes that give most:
+layer<L>_kernel<K>.png   a page: the chunk, and for each node its points, gathered from above and given to below
+layer<L>_kernel<K>.ply   the same arrangement in 3-D, with the properties `weight` and `node`
+tensorboard/             the pages, and the chunk in 3-D; the step is the rank of the node
+and latent_nodes.txt     of all nodes: how many are active, over how many points they spread, how alike they are
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import matplotlib
+
+matplotlib.use("Agg")  # before pyplot: no window
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+from plyfile import PlyData, PlyElement
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+import ops
+from data.atomic_write import replacing
+from data.datasets import LabelPolicy, SceneFile, WholeScenes, scene_files
+from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE, SPLITS
+from data.scenes import SceneError, read_manifest, read_scene
+from eval_scannet import run_folder, whole_number
+from models import checkpoint
+from models.latentgnn import LatentGNN
+from models.pointnet2 import CENTRES, PointNet2
+from models.reference import latentgnn_affinities, latentgnn_graph
+from models.stopping import error_line
+from scripts.render_scene import AZIMUTH, UNLABELLED, class_colours, view_axes
+
+LAYERS = tuple(range(1, 1 + len(CENTRES)))
+DIRECTIONS = {"gathers from": r"$\psi_{v2l}$", "gives to": r"$\psi_{l2v}$"}
+# Perceptually even, from pale to dark; without the ends of magma, which are lost on white and on black
+COLOUR_MAP = ListedColormap(matplotlib.colormaps["magma_r"](np.linspace(0.08, 0.85, 256)))
+REST = 222  # grey of the chunk's points where they carry no weight
+GAP = 0.4  # m, between the copies of the chunk in a PLY file
+PANEL, PAGE_DPI = 2.1, 90  # inches, the width of a node's panel
+MARGIN = 0.05  # m, around the chunk on the page
+LARGEST_DOT = 30  # points^2, of layer 1
+POINT_SIZE = 0.03  # m, in TensorBoard
+RANDOM = 1 / np.pi  # (E a)^2 / E a^2 of a = ReLU(standard normal): how random affinities spread, and how alike they are
+
+LEGEND = f"""\
+update     size of what the layer adds to the features, lambda X~, beside theirs
+same       share of it (of its square) that all points get alike; at 100 % a constant is added to the chunk
+rank       effective rank of A = psi_l2v^T F psi_v2l, (sum s^2)^2 / sum s^4 of its singular values s: in how many ways
+           what points receive can differ; at 1 all receive the same mean, more or less of it
+active     nodes with a weight w above 0 on some point, in gathering (psi_v2l) and in giving (psi_l2v)
+spread     effective number of points of such a node, (sum w)^2 / sum w^2, as a share of the layer's points
+per point  effective number of nodes that give to a point
+alike      mean cosine between the weights of two active nodes; 1 if all do the same
+Random weights, ReLU of a normal number: spread {RANDOM:.0%}, per point {RANDOM:.2f} x nodes, alike {RANDOM:.2f}"""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What was drawn from one tile: N points, which are P vertices of the scene."""
+
+    name: str
+    points: Tensor  # (N, 3 + F) float32, as the network takes them
+    xyz: np.ndarray  # (P, 3) float32, metres
+    colour: np.ndarray  # (P, 3) uint8
+    nyu40: np.ndarray | None  # (P,) uint8; None of a scan without labels
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The affinities of a LatentGNN on its M points of a chunk: K kernels of d nodes, and what comes of them."""
+
+    number: int  # 1 to 4
+    xyz: np.ndarray  # (M, 3) float32, metres
+    psi_v2l: np.ndarray  # (K, d, M) float32, at least 0
+    psi_l2v: np.ndarray  # (K, d, M) float32, at least 0
+    f: np.ndarray  # (K, d, d) float32: what the nodes take from each other; rows sum to 1
+    scale: float  # lambda
+    update: float  # |lambda X~| / |X|, of all points together
+    same: float  # share of |lambda X~|^2 that is equal at all points; NaN where nothing is added
+
+
+def find_scene(data_dir: Path, name: str | None) -> SceneFile:
+    """The scene of that name in any split, by default the first for validation. SceneError if it is not there."""
+    manifest = read_manifest(data_dir)
+    if name is None:
+        return scene_files(data_dir, manifest, "val")[0]
+    for split in SPLITS:
+        if name in manifest["splits"][split]:
+            return next(scene for scene in scene_files(data_dir, manifest, split) if scene.name == name)
+    some = [known for split in ("val", "train", "test") for known in manifest["splits"][split]][:3]
+    raise SceneError(
+        f"{data_dir}: there is no scene '{name}'; manifest.json lists those there are, as {', '.join(some)}"
+    )
+
+
+def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Chunk:
+    """The points of a tile of the scene, by default of the one with most classes (of these, with most vertices).
+
+    Args: config of the training run, for its label policy and point features; seed of the drawing, as in evaluation.
+    Raises SceneError if the scene has no tile of that number.
+    """
+    policy, is_labelled = LabelPolicy(config["unannotated"], config["other"]), bool(scene.nyu40_histogram.any())
+    whole = WholeScenes([scene], seed, policy, config["features"], covering=not is_labelled)[0]
+    draws = whole.tiles or whole.covering
+    if not draws:
+        raise SceneError(f"{scene.path}: has no vertices that the network would see; choose another --scene")
+
+    def variety(number: int) -> tuple[int, int]:
+        drawn = np.unique(draws[number].index)
+        return len(np.unique(whole.nyu40[drawn])) if is_labelled else 0, len(drawn)
+
+    if tile is None:
+        tile = max(range(len(draws)), key=variety)
+    if tile >= len(draws):
+        raise SceneError(f"{scene.path}: has no tile {tile}; its tiles are 0 to {len(draws) - 1}")
+    index, drawn = draws[tile].index, np.unique(draws[tile].index)
+    return Chunk(
+        f"{scene.name}, tile {tile}",
+        torch.from_numpy(whole.points[index]),
+        whole.points[drawn, :3],
+        read_scene(scene.path, fields=("colour",)).colour[drawn],
+        whole.nyu40[drawn] if is_labelled else None,
+    )
+
+
+@torch.inference_mode()
+def look(model: PointNet2, points: Tensor) -> list[Layer]:
+    """What the four LatentGNN layers of a network do with a chunk (N, 3 + F)."""
+    seen = {}
+    contexts = [model.get_submodule(f"context{number}") for number in LAYERS]
+    hooks = [
+        context.register_forward_hook(lambda module, args, output: seen.update({module: (args[0], output)}))
+        for context in contexts
+    ]
+    try:
+        model(points.unsqueeze(0))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    centres = ops.furthest_point_sample(points[None, :, :3].contiguous(), CENTRES[0])[0]  # (1024,)
+    layers = []
+    for number, context, m in zip(LAYERS, contexts, CENTRES, strict=True):
+        x, y = seen[context]  # (1, M, C)
+        x_v2l, psi_v2l, psi_l2v = latentgnn_affinities(context, x.transpose(1, 2).contiguous())  # psi (1, K, d, M)
+        f = [latentgnn_graph(context, k, x_v2l, psi_v2l[:, k])[1][0] for k in range(context.kernels)]  # K of (d, d)
+        added = (y - x)[0]  # (M, C)
+        size, mean_size = added.norm().item(), added.mean(0).norm().item() * m**0.5
+        layers.append(
+            Layer(
+                number,
+                points[centres[:m], :3].numpy(),
+                psi_v2l[0].numpy(),
+                psi_l2v[0].numpy(),
+                torch.stack(f).numpy(),
+                context.scale.item(),
+                size / x.norm().item(),
+                (mean_size / size) ** 2 if size else float("nan"),
+            )
+        )
+    return layers
+
+
+def spread(weights: np.ndarray, axis: int) -> np.ndarray:
+    """Effective number of weights (at least 0) along an axis: n if n of them are equal and the others 0; 0 of none."""
+    total, squares = weights.sum(axis, dtype=np.float64), np.square(weights, dtype=np.float64).sum(axis)
+    return total**2 / np.where(squares > 0, squares, 1)
+
+
+def likeness(weights: np.ndarray) -> float:
+    """Mean cosine between two different rows of weights (d, M) that are not 0; NaN if fewer than two are not."""
+    rows = weights[weights.any(1)].astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    pairs = len(rows) * (len(rows) - 1)
+    return (np.square(rows.sum(0)).sum() - len(rows)) / pairs if pairs else float("nan")
+
+
+def rank(v2l: np.ndarray, f: np.ndarray, l2v: np.ndarray) -> float:
+    """Effective rank of A = l2v^T f v2l (M, M): `spread` of its squared singular values. v2l, l2v (d, M), f (d, d)."""
+    v2l, f, l2v = (matrix.astype(np.float64) for matrix in (v2l, f, l2v))
+    squares = np.linalg.eigvals(l2v @ l2v.T @ f @ v2l @ v2l.T @ f.T).real  # those of A A^T that are not 0
+    return float(spread(np.maximum(squares, 0), 0))
+
+
+def table(layers: list[Layer]) -> str:
+    """A line for each layer and kernel, and what the columns mean."""
+    row = "{:>5} {:>6} {:>6} {:>5} {:>8} {:>7} {:>5} {:>5} {:>8} {:>5} {:>7} {:>5} {:>10} {:>7} {:>5}".format
+    lines = [
+        row(*[""] * 9, "active", "", "spread", "", "", "alike"),
+        row(
+            *("layer", "kernel", "points", "nodes", "lambda", "update", "same", "rank"),
+            *("gather", "give", "gather", "give", "per point", "gather", "give"),
+        ),
+    ]
+    for layer in layers:
+        for kernel, (v2l, l2v, f) in enumerate(zip(layer.psi_v2l, layer.psi_l2v, layer.f, strict=True), start=1):
+            nodes, points = v2l.shape
+            spreads = [spread(weights[weights.any(1)], 1).sum() / points for weights in (v2l, l2v)]
+            active = [int(weights.any(1).sum()) for weights in (v2l, l2v)]
+            lines.append(
+                row(
+                    *(layer.number, kernel, points, nodes, f"{layer.scale:.4f}", f"{100 * layer.update:.1f} %"),
+                    *(_percent(layer.same), f"{rank(v2l, f, l2v):.1f}", *active),
+                    *(_percent(s / n if n else np.nan) for s, n in zip(spreads, active, strict=True)),
+                    *(f"{spread(l2v, 0).mean():.1f}", *(_two_digits(likeness(weights)) for weights in (v2l, l2v))),
+                )
+            )
+    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND, ""])
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _two_digits(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"
+
+
+def strongest(layer: Layer, kernel: int, nodes: int) -> np.ndarray:
+    """The nodes that give most, of those that gather from any point: at most so many (n,), strongest first."""
+    giving = np.square(layer.psi_l2v[kernel]).sum(1) * layer.psi_v2l[kernel].any(1)  # (d,)
+    order = np.argsort(-giving, kind="stable")[:nodes]
+    return order[giving[order] > 0]
+
+
+def page_name(layer: Layer, kernel: int) -> str:
+    return f"layer{layer.number}_kernel{kernel + 1}"
+
+
+def shades(weights: np.ndarray) -> np.ndarray:
+    """Weights (...) -> colours (..., 3) uint8: the darker the larger, as a share of the largest; grey for 0."""
+    largest = weights.max()
+    colours = 255 * COLOUR_MAP(weights / (largest or 1))[..., :3]
+    return np.where(weights[..., None] > 0, colours, REST).astype(np.uint8)
+
+
+def class_shades(chunk: Chunk) -> np.ndarray:
+    """(P, 3) uint8."""
+    return np.full_like(chunk.colour, UNLABELLED) if chunk.nyu40 is None else class_colours(chunk.nyu40)
+
+
+def draw_page(chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> np.ndarray:
+    """A kernel's page (H, W, 3) uint8: the chunk on the left, and beside it `nodes` (n,) in columns."""
+    view, centre = best_view(chunk.xyz), (chunk.xyz.min(0) + chunk.xyz.max(0)) / 2
+    flat, centres = (chunk.xyz - centre) @ view, (layer.xyz - centre) @ view  # metres right, down, towards the camera
+    far_first = np.argsort(flat[:, 2])
+    low, high = flat[:, :2].min(0) - MARGIN, flat[:, :2].max(0) + MARGIN
+    columns, (m, (width, height)) = max(len(nodes), 1), (len(layer.xyz), high - low)
+    figure = plt.figure(figsize=((columns + 1.3) * PANEL, 2 * PANEL * height / width + 1.9), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.3, columns))
+
+    def panel(axis, title: str, colour, size: float) -> None:
+        axis.scatter(*flat[far_first, :2].T, s=size, c=colour, linewidths=0)
+        axis.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal", xticks=[], yticks=[])
+        axis.set_title(title, fontsize=10)
+        axis.spines[:].set_visible(False)
+
+    of_chunk = left.subplots(2, 1)
+    panel(of_chunk[0], f"{chunk.name}\ncolours", chunk.colour[far_first] / 255, 3)
+    panel(
+        of_chunk[1],
+        "no ground truth" if chunk.nyu40 is None else "ground truth",
+        class_shades(chunk)[far_first] / 255,
+        3,
+    )
+    of_chunk[0].plot((low[0] + 0.1, low[0] + 0.6), [high[1] - 0.1] * 2, color="black")
+    of_chunk[0].text(low[0] + 0.35, high[1] - 0.15, "0.5 m", ha="center", va="bottom", fontsize=9)
+    shown = np.zeros(1, int) if chunk.nyu40 is None else np.unique(NYU40_TO_CLASS[chunk.nyu40])
+    legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in shown if k]
+    legend += [Patch(color=np.array(UNLABELLED) / 255, label="other")] * (0 in shown)
+    left.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=8, handlelength=1)
+
+    grid = right.subplots(2, columns, squeeze=False)
+    largest = LARGEST_DOT * (CENTRES[0] / m) ** 0.5  # points^2: the fewer, the larger
+    of_kernel = (layer.psi_v2l[kernel], layer.psi_l2v[kernel])
+    for row, (psi, direction) in enumerate(zip(of_kernel, DIRECTIONS, strict=True)):
+        for axis, node in zip(grid[row], nodes, strict=False):
+            share = psi[node] / (psi[node].max() or 1)
+            title = f"\u2248 {spread(psi[node], 0):.0f} of {m} points"
+            panel(axis, title if row else f"node {node + 1}\n{title}", [[REST / 255] * 3], 1)
+            axis.scatter(
+                *centres[share == 0, :2].T, s=largest / 10, facecolors="none", edgecolors="0.6", linewidths=0.5
+            )
+            order = np.argsort(share)[np.sum(share == 0) :]  # the largest is drawn last
+            dots = centres[order, 0], centres[order, 1], largest * share[order], share[order]
+            axis.scatter(*dots, cmap=COLOUR_MAP, vmin=0, vmax=1, linewidths=0, clip_on=False)
+        grid[row, 0].set_ylabel(f"{direction}  {DIRECTIONS[direction]}", fontsize=14)
+    if not len(nodes):
+        panel(grid[0, 0], "no node is active", [[REST / 255] * 3], 1)
+        grid[1, 0].axis("off")
+    bar = right.colorbar(ScalarMappable(cmap=COLOUR_MAP), ax=grid, location="bottom", shrink=0.5, aspect=40, pad=0.02)
+    bar.set_label("weight, as a share of the node's largest; a ring is a point of the layer without weight")
+    gather, give = (psi.any(1).sum() for psi in of_kernel)
+    figure.suptitle(
+        f"LatentGNN layer {layer.number}, kernel {kernel + 1}: of {len(psi)} latent nodes {gather} gather and {give} "
+        f"give in this chunk. Shown: the {len(nodes)} that give most. lambda = {layer.scale:.3f}",
+        fontsize=13,
+    )
+    figure.set_dpi(PAGE_DPI)
+    figure.canvas.draw()
+    page = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    plt.close(figure)
+    return page
+
+
+def best_view(xyz: np.ndarray) -> np.ndarray:
+    """view_axes from that of four corners before which the points (P, 3) are lowest, so that walls stand behind."""
+    views = [view_axes(AZIMUTH + quarter * np.pi / 2) for quarter in range(4)]
+    centred = xyz - xyz.mean(0)
+    return min(views, key=lambda axes: np.mean(centred[:, 2] * (centred[:, :2] @ axes[:2, 2])))
+
+
+def nearest_weights(chunk: Chunk, layer: Layer, weights: np.ndarray) -> np.ndarray:
+    """Weights (..., M) of the layer's points -> (..., P): each of the chunk's points has that of the nearest."""
+    nearest = torch.cdist(torch.from_numpy(chunk.xyz), torch.from_numpy(layer.xyz)).argmin(1).numpy()  # (P,)
+    return weights[..., nearest]
+
+
+def write_ply(path: Path, chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> None:
+    """Copies of the chunk, arranged as on the page along x and y. Whole or not at all.
+
+    Each point is coloured by the weight of the nearest of the layer's points; properties: `weight`, and `node`, which
+    is 0 for the two copies that show the chunk's own colours and classes.
+    """
+    copies, step = [], np.ptp(chunk.xyz, axis=0) + GAP
+    rows = zip((chunk.colour, class_shades(chunk)), (layer.psi_v2l, layer.psi_l2v), strict=True)
+    for row, (own, psi) in enumerate(rows):
+        weights = nearest_weights(chunk, layer, psi[kernel, nodes])  # (n, P)
+        columns = [
+            (0, own, np.zeros(len(own), np.float32)),
+            *zip(nodes + 1, map(shades, weights), weights, strict=True),
+        ]
+        for column, (node, colour, weight) in enumerate(columns):
+            xyz = chunk.xyz + np.float32(step * (column, -row, 0))
+            values = *xyz.T, *colour.T, weight, np.full(len(xyz), node, np.int32)
+            copies.append(np.rec.fromarrays(values, names="x, y, z, red, green, blue, weight, node"))
+    vertex = np.concatenate(copies)
+    with replacing(path) as temporary:
+        PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<").write(temporary)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """PNG of (H, W, 3) uint8, whole or not at all."""
+    with replacing(path) as temporary:
+        plt.imsave(temporary, image, format="png")
+
+
+class Board:
+    """TensorBoard's view: pages as images, and the chunk as points in 3-D."""
+
+    def __init__(self, folder: Path, chunk: Chunk):
+        for old in folder.glob("events.out.tfevents.*"):  # of an earlier call: TensorBoard would show both
+            old.unlink()
+        self.writer, self.chunk = SummaryWriter(str(folder)), chunk
+        self._points("chunk/colours", chunk.colour, 0)
+        self._points("chunk/ground_truth", class_shades(chunk), 0)
+
+    def add(self, layer: Layer, kernel: int, nodes: np.ndarray, page: np.ndarray) -> None:
+        name = page_name(layer, kernel)
+        self.writer.add_image(name, page, dataformats="HWC")
+        for direction, psi in zip(DIRECTIONS, (layer.psi_v2l, layer.psi_l2v), strict=True):
+            for place, weights in enumerate(nearest_weights(self.chunk, layer, psi[kernel, nodes]), start=1):
+                self._points(f"{name}/{direction.replace(' ', '_')}", shades(weights), place)
+
+    def _points(self, tag: str, colour: np.ndarray, step: int) -> None:
+        x, y, z = torch.from_numpy(self.chunk.xyz - self.chunk.xyz.mean(0)).T
+        self.writer.add_mesh(
+            tag,
+            torch.stack((x, z, -y), 1)[None],  # (1, P, 3): its camera has y up
+            torch.from_numpy(colour)[None],
+            config_dict={"material": {"cls": "PointsMaterial", "size": POINT_SIZE}},
+            global_step=step,
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, type=Path, help="last.pt or best.pt of a run with LatentGNN")
+    parser.add_argument("--data", type=Path, help="preprocessed scenes (default: those of the training run)")
+    parser.add_argument("--scene", help="a scene's name (default: the first for validation)")
+    parser.add_argument("--tile", type=whole_number(0), help="of the scene (default: the one with most classes)")
+    parser.add_argument("--out", type=Path, help="folder (default: latent_nodes/<scene> in the run's)")
+    parser.add_argument("--layer", type=int, nargs="+", choices=LAYERS, default=LAYERS, help="default: all four")
+    parser.add_argument("--nodes", type=whole_number(1), default=6, help="how many to show of each kernel (default: 6)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the points drawn from the tile")
+    args = parser.parse_args(argv)
+    try:
+        return _run(args)
+    except (checkpoint.CheckpointError, SceneError, ops.cpu.CompileError, OSError) as error:
+        print(error_line(error), file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    content = checkpoint.read(args.checkpoint)
+    model = checkpoint.build(content, args.checkpoint)
+    if not isinstance(model.context1, LatentGNN):
+        raise checkpoint.CheckpointError(
+            f"{args.checkpoint}: its network has no LatentGNN (context: {model.config.context}); "
+            "take one trained with --model latentgnn"
+        )
+    scene = find_scene(args.data or Path(content["config"]["data"]), args.scene)
+    chunk = cut_chunk(scene, content["config"], args.tile, args.seed)
+    layers = [layer for layer in look(model, chunk.points) if layer.number in args.layer]
+    out = args.out or run_folder(args.checkpoint) / "latent_nodes" / scene.name
+    out.mkdir(parents=True, exist_ok=True)
+    text = f"{args.checkpoint} in {chunk.name}, seed {args.seed}\n\n{table(layers)}"
+    with replacing(out / "latent_nodes.txt") as temporary:
+        temporary.write_text(text)
+    print(text)
+
+    board = Board(out / "tensorboard", chunk)
+    kernels = [(layer, kernel) for layer in layers for kernel in range(model.config.kernels)]
+    for layer, kernel in tqdm(kernels, desc="pages", leave=False, disable=None):
+        nodes = strongest(layer, kernel, args.nodes)
+        page = draw_page(chunk, layer, kernel, nodes)
+        name = page_name(layer, kernel)
+        write_image(out / f"{name}.png", page)
+        write_ply(out / f"{name}.ply", chunk, layer, kernel, nodes)
+        board.add(layer, kernel, nodes, page)
+    board.writer.close()
+    print(f"pictures and PLY files: {out}\nin 3-D: tensorboard --logdir {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
