@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MIN_LENGTH = 1e-12  # that vectors are divided by, as in F.normalize
+CACHED = 2**17  # values, half a MiB in float32
 WEIGHT_INIT_STD = 0.01  # of W, as in the authors' released module
 L2V_NORMS = ("nodes", "points")
 WEIGHT_SIDES = ("visible", "latent", None)
@@ -100,33 +102,90 @@ class LatentGNN(nn.Module):
         has_autocast = torch.amp.is_autocast_available(x.device.type)  # the meta device has none
         with torch.autocast(x.device.type, enabled=False) if has_autocast else contextlib.nullcontext():
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            update = self.propagate(wide.transpose(1, 2).contiguous() if is_points else wide.flatten(2))  # (B, C, N)
+            # A transposed view is as good an operand of a matrix product as a copy would be
+            update = self.propagate(wide.transpose(1, 2) if is_points else wide.flatten(2))  # (B, C, N)
             update = update.transpose(1, 2) if is_points else update.view(x.shape)  # the shape of x
-            return (update if self.scale is None else wide + self.scale * update).to(x.dtype)  # Eq. 15
+            return (update if self.scale is None else torch.addcmul(wide, self.scale, update)).to(x.dtype)  # Eq. 15
 
     def propagate(self, x: Tensor) -> Tensor:
-        """X (B, C, N) -> X~ (B, C, N), Eq. 8, 10, 11 and 14."""
-        K, d = self.kernels, self.latent_nodes
-        x_v2l = F.normalize(self.reduce_v2l(x), dim=1)  # (B, c, N)
-        psi_v2l = F.relu(self.psi_v2l(x_v2l)).unflatten(1, (K, d))  # (B, K, d, N)
-        if self.symmetric:
-            psi_v2l = psi_l2v = F.normalize(psi_v2l, dim=2)  # (B, K, d, N), over nodes
-        else:
-            psi_v2l = F.normalize(psi_v2l, dim=3)  # (B, K, d, N), over points
-            x_l2v = F.normalize(self.reduce_l2v(x), dim=1)  # (B, c, N)
-            psi_l2v = F.relu(self.psi_l2v(x_l2v)).unflatten(1, (K, d))  # (B, K, d, N)
-            psi_l2v = F.normalize(psi_l2v, dim=2 if self.l2v_norm == "nodes" else 3)  # (B, K, d, N)
+        """X (B, C, N) -> X~ (B, C, N), Eq. 8, 10, 11 and 14.
 
-        z = (psi_v2l.flatten(1, 2) @ x_v2l.transpose(1, 2)).unflatten(1, (K, d))  # (B, K, d, c)  Eq. 5
+        Norms of a psi over its points or nodes divide the much smaller product that psi enters, and W, which Eq. 12
+        has on the points, acts on the latent nodes' messages: (psi_l2v^T Z) W = psi_l2v^T (Z W).
+        """
+        K, d = self.kernels, self.latent_nodes
+        x_v2l = unit(normalised_product(*self.reduce_v2l, x), 1)  # (B, c, N)
+        psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True)  # (B, K d, N)
+        if self.symmetric:
+            psi_l2v = unit(psi_v2l.unflatten(1, (K, d)), 2)  # (B, K, d, N), over nodes
+            z = psi_l2v.flatten(1, 2) @ x_v2l.mT  # (B, K d, c)  Eq. 5
+        else:
+            z = psi_v2l @ x_v2l.mT / length(psi_v2l, 2)  # (B, K d, c)  Eq. 5, psi_v2l over points
+            x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
+            psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))
+        z = z.unflatten(1, (K, d))  # (B, K, d, c)
         if self.weight_side == "latent":
             z = z @ self.weight  # (B, K, d, c)  Eq. 8
-        z_unit = F.normalize(z, dim=3)  # (B, K, d, c)
-        f = F.softmax(z_unit @ z_unit.transpose(2, 3), dim=3)  # (B, K, d, d)
+        z_unit = unit(z, 3)  # (B, K, d, c)
+        f = F.softmax(z_unit @ z_unit.mT, dim=3)  # (B, K, d, d)
         z = f @ z  # (B, K, d, c)  Eq. 6, 10
-        x_tilde = z.transpose(2, 3) @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
         if self.weight_side == "visible":
-            x_tilde = self.weight.transpose(1, 2) @ x_tilde  # (B, K, c, N)  A X W of Eq. 12
+            z = z @ self.weight  # (B, K, d, c)  A X W of Eq. 12
+        if self.l2v_norm == "points":
+            z = z / length(psi_l2v, 3)  # (B, K, d, c)
+        x_tilde = z.mT @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
+        if self.l2v_norm == "nodes" and not self.symmetric:
+            x_tilde = x_tilde / length(psi_l2v, 2)  # (B, K, c, N)
         x_tilde = x_tilde.flatten(1, 2)  # (B, K c, N)
         if self.weight_side is not None:
-            x_tilde = F.relu(self.weight_norm(x_tilde))  # (B, K c, N)  h
-        return self.mixture(x_tilde)  # (B, C, N)  Eq. 14
+            x_tilde = F.relu(self.weight_norm(x_tilde), inplace=True)  # (B, K c, N)  h
+        return normalised_product(*self.mixture, x_tilde)  # (B, C, N)  Eq. 14
+
+
+def normalised_product(conv: nn.Conv1d, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)) of x (B, C, N) -> (B, C', N); conv is 1x1 without a bias.
+
+    Batch norm needs mean and variance of W x, which those of x give: mean(W x) = W mean(x) and
+    var(W x) = diag(W cov(x) W^T). They then scale the rows of W, so that W x is written once, and its
+    statistics are never read from it. It pays for outputs that are wider than x and too large for the cache.
+    """
+    weight = conv.weight.squeeze(2)  # (C', C)
+    (outputs, channels), points = weight.shape, x.shape[0] * x.shape[2]
+    plain = type(norm) is nn.BatchNorm1d and norm.affine and norm.track_running_stats and norm.momentum is not None
+    if not (plain and norm.training and channels < outputs and outputs * points > CACHED):
+        return norm(weight.expand(len(x), -1, -1) @ x)  # expanded, or matmul would copy x to fold B into N
+    mean = x.mean((0, 2))  # (C,)
+    x = x - mean[:, None]  # (B, C, N)
+    covariance = (x @ x.mT).sum(0) / points  # (C, C)
+    variance = (weight @ covariance * weight).sum(1)  # (C',)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(weight @ mean, norm.momentum)
+        norm.running_var.lerp_(variance * (points / (points - 1)), norm.momentum)  # unbiased
+    weight = weight * (norm.weight * (variance + norm.eps).rsqrt())[:, None]  # (C', C)
+    return torch.baddbmm(norm.bias[:, None], weight.expand(len(x), -1, -1), x)  # (B, C', N)
+
+
+def unit(x: Tensor, dim: int) -> Tensor:
+    """x divided by its L2 norm over one axis."""
+    return x * length(x, dim).reciprocal()
+
+
+def length(x: Tensor, dim: int) -> Tensor:
+    """L2 norm over one axis, which is kept; at least MIN_LENGTH."""
+    return _Length.apply(x, dim)
+
+
+class _Length(torch.autograd.Function):
+    """With x / |x| as its gradient, in one pass over x instead of the three of torch.linalg.vector_norm's."""
+
+    @staticmethod
+    def forward(ctx, x, dim):
+        norm = x.square().sum(dim, keepdim=True).sqrt_().clamp_(min=MIN_LENGTH)
+        ctx.save_for_backward(x, norm)
+        return norm
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, norm = ctx.saved_tensors
+        return x * (grad / norm), None

@@ -55,10 +55,12 @@ def results(layer, forward, x, upstream):
     return [y.detach(), *gradients, *layer.buffers()]
 
 
+@pytest.mark.parametrize("cached", [0, latentgnn.CACHED], ids=["moments", "batch norm"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_equals_the_textbook_forms(options, dense, training):
+def test_equals_the_textbook_forms(options, dense, training, cached, monkeypatch):
+    monkeypatch.setattr(latentgnn, "CACHED", cached)
     layer, x = make(**options).train(training), cloud(2, 40, 16)
     upstream = cloud(2, 16, 40, seed=2).transpose(1, 2)  # a view: torch's 4-D batch norm would get this wrong
     fast = results(layer, lambda layer, x: layer(x), x, upstream)
@@ -66,7 +68,9 @@ def test_equals_the_textbook_forms(options, dense, training):
     torch.testing.assert_close(fast, textbook, rtol=1e-9, atol=1e-11)
 
 
-def test_float32_is_close_to_float64():
+@pytest.mark.parametrize("cached", [0, latentgnn.CACHED], ids=["moments", "batch norm"])
+def test_float32_is_close_to_float64(cached, monkeypatch):
+    monkeypatch.setattr(latentgnn, "CACHED", cached)
     layer, x = make(kernels=2), cloud(2, 500, 16)
     expected, got = layer(x), layer.float()(x.float())
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
