@@ -1,22 +1,19 @@
-"""The four networks of the paper's Table 3 on generated rooms, several seeds each, and the table of docs/RESULTS.md.
+"""The four networks of the paper's Table 3 on generated rooms, several seeds each: the results of docs/RESULTS.md.
 
     python scripts/reproduce_table3.py                            # everything that is not done yet: hours
     python scripts/reproduce_table3.py --rows pointnet2 --seeds 0 --sets synthetic
-    python scripts/reproduce_table3.py --table                    # the table from the results there are
 
 Every run is the commands that a user would type: make_synthetic.py, preprocess_scannet.py, train_scannet.py and
 eval_scannet.py, with the same budget for every row. Interrupt it at any time: the same command skips what is done and
-goes on with what was begun. A finished run leaves one small JSON file, and the table is made from these files alone.
+goes on with what was begun. A finished run leaves one small JSON file; table3_report.py makes the tables of them.
 """
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -37,33 +34,15 @@ from scripts import complexity, score_kinds
 from scripts.demo import ROOT
 from scripts.demo import run as run_command
 
-
-@dataclass(frozen=True)
-class Row:
-    title: str
-    flags: str  # of train_scannet.py
-    paper: tuple[float, float, float, float]  # Table 3: pixel, voxel, class pixel and class voxel accuracy, %
-
-
-ROWS = {  # in the table's order
-    "pointnet2": Row("PointNet++ SSG", "--model pointnet2", (81.5, 83.2, 51.7, 53.1)),
-    "non_local": Row("+ non-local block", "--model non_local", (82.3, 84.0, 53.1, 54.5)),
-    "latentgnn_k1": Row("+ LatentGNN, K = 1", "--model latentgnn --kernels 1", (82.6, 84.2, 53.2, 54.6)),
-    "latentgnn_k3": Row("+ LatentGNN, K = 3", "--model latentgnn --kernels 3", (83.7, 85.2, 56.0, 57.6)),
+ROWS = {  # flags of train_scannet.py, as run
+    "pointnet2": "--model pointnet2",
+    "latentgnn_k1": "--model latentgnn --kernels 1",
+    "non_local": "--model non_local",
+    "latentgnn_k3": "--model latentgnn --kernels 3",
 }
-FIRST = ("pointnet2", "latentgnn_k1")  # run before the other rows
+ROUNDS = (("pointnet2", "latentgnn_k1"), ("non_local", "latentgnn_k3"))  # all sets and seeds of a round, then the next
 SETS = {"synthetic": "", "control": " --shuffle-labels"}  # flags of make_synthetic.py
 BUDGET = {"scenes": 128, "epochs": 30, "batch_size": 4, "bn_momentum": 0.05}  # the defaults: of every run alike
-SCORES = {  # column: the score of a run's result, a fraction, or None where there is nothing to score
-    "voxel": lambda run: run["scores"]["voxel_accuracy"],
-    "class voxel": lambda run: run["scores"]["class_voxel_accuracy"],
-} | {
-    f"{kind} {name}": lambda run, kind=kind, name=name: score_kinds.scores(run["kinds"])[kind][name]
-    for name in ("right", "decided")
-    for kind in score_kinds.KINDS
-}
-ORACLES = {"local": "knowing the object alone", "chunk": "knowing all of a tile", "room": "knowing the room"}
-BEGIN, END = "<!-- made by scripts/reproduce_table3.py: -->", "<!-- :made by scripts/reproduce_table3.py -->"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,27 +56,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("datasets/table3"), help="where the rooms are made")
     parser.add_argument("--runs", type=Path, default=Path("runs/table3"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="one JSON file a finished run")
-    parser.add_argument("--report", type=Path, default=Path("docs/RESULTS.md"), help="where the table is put")
-    parser.add_argument("--table", action="store_true", help="train nothing, make the table from what there is")
     args = parser.parse_args(argv)
     try:
-        if not args.table:
-            run_all(args)
-        results = read_results(ROOT / args.results)
-        write_report(ROOT / args.report, results)
+        run_all(args)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"\n{len(results)} finished runs in {args.results}; the table is in {args.report}")
     return 0
 
 
 def run_all(args: argparse.Namespace) -> None:
-    """Train and score what has no result yet, the rows FIRST first, set after set, seed after seed."""
+    """Train and score what has no result yet, round after round, set after set, seed after seed."""
     budget = {name: getattr(args, name) for name in BUDGET}
     plan = [
         (name, row, seed)
-        for rows in (FIRST, [row for row in ROWS if row not in FIRST])
+        for rows in ROUNDS
         for name in args.sets
         for seed in args.seeds
         for row in rows
@@ -115,6 +88,7 @@ def run_all(args: argparse.Namespace) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
+            print(f"result: {file}")
 
 
 def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str, seed: int) -> dict:
@@ -124,7 +98,7 @@ def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str,
         f"scripts/make_synthetic.py --out {scans} --scenes {args.scenes}{SETS[name]}",
         f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
         f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits",
-        f"train_scannet.py --data {data} --out {out} {ROWS[row].flags} --seed {seed} --epochs {args.epochs} "
+        f"train_scannet.py --data {data} --out {out} {ROWS[row]} --seed {seed} --epochs {args.epochs} "
         f"--batch-size {args.batch_size} --bn-momentum {args.bn_momentum} --validate-every 0 --resume auto",
         f"eval_scannet.py --checkpoint {out}/checkpoints/last.pt --data {data} --predictions",
     ]
@@ -211,198 +185,6 @@ def context_use(model: torch.nn.Module, data: Path, config: dict) -> dict[str, l
 def _scale(layer: torch.nn.Module) -> float:
     scale = layer.scale if isinstance(layer, LatentGNN) else layer.norm.weight
     return round(scale.square().mean().sqrt().item() if scale.numel() > 1 else scale.item(), 5)
-
-
-def read_results(folder: Path) -> list[dict]:
-    """The finished runs, in the table's order. ValueError where their budgets differ."""
-    files = sorted(folder.glob("*-seed*.json"))
-    results = [json.loads(file.read_text()) for file in files]
-    for file, result in zip(files, results, strict=True):
-        if result["budget"] != results[0]["budget"]:
-            raise ValueError(f"{file} and {files[0]} have different budgets: they belong into different tables")
-    order = list(ROWS)
-    return sorted(results, key=lambda r: (list(SETS).index(r["set"]), order.index(r["row"]), r["seed"]))
-
-
-def write_report(path: Path, results: list[dict]) -> None:
-    """Put the tables and the picture of `results` into the report, between its two marks; the rest is left as it is."""
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{path}: the table belongs between the lines\n{BEGIN}\n{END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    picture = path.with_name("table3.png")
-    if results:
-        draw(picture, results)
-    with replacing(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n\n{tables(results, picture.name)}\n{END}{after}")
-
-
-def tables(results: list[dict], picture: str) -> str:
-    """Markdown: what was run, the scores of each set, the differences, what the layers do, and the paper's table."""
-    if not results:
-        return "No run is finished.\n"
-    budget = results[0]["budget"]
-    chunks = results[0]["steps"] * budget["batch_size"]
-    lines = [
-        f"{len(results)} finished runs. {budget['scenes']} generated rooms, a quarter of them for validation; "
-        f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
-        f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, else the defaults; `last.pt`.",
-        "",
-        f"![Scores of every run, one mark a seed, beside what is possible]({picture})",
-        "",
-    ]
-    for name, of_set in _grouped(results, "set").items():
-        rows = _grouped(of_set, "row")
-        lines += [f"### The {name} set", "", *_table(["%, mean ± standard deviation", "seeds", *SCORES])]
-        for row, runs in rows.items():
-            cells = [_mean_and_deviation([score(run) for run in runs]) for score in SCORES.values()]
-            lines.append(_line([ROWS[row].title, len(runs), *cells]))
-        majority = _percent(of_set[0]["scores"]["voxel_accuracy_majority"])
-        lines.append(_line(["always the commonest class", "", majority, *[""] * (len(SCORES) - 1)]))
-        for oracle, accuracy in of_set[0]["oracles"].items():
-            known = [_percent(accuracy.get(kind)) for kind in score_kinds.KINDS]
-            lines.append(_line([f"{ORACLES[oracle]} ({oracle} oracle)", "", "", "", *known, *known]))
-        answered = {row: [score_kinds.scores(run["kinds"]) for run in runs] for row, runs in rows.items()}
-        lines += ["", "Of the vertices, answered with a class of the pair (%, means over local, near, room): "]
-        lines[-1] += "; ".join(
-            f"{ROWS[row].title} "
-            + ", ".join(_percent(statistics.mean(run[kind]["answered"] for run in runs)) for kind in score_kinds.KINDS)
-            for row, runs in answered.items()
-        )
-        lines[-1] += "."
-        lines += ["", *_differences(rows)]
-    lines += _costs(_grouped(results, "row"))
-    return "\n".join(lines)
-
-
-def _differences(rows: dict[str, list[dict]]) -> list[str]:
-    """Differences to PointNet++ with their 95 % intervals, and the smallest that so many seeds show 4 times in 5."""
-    base = rows.get("pointnet2", [])
-    others = {row: runs for row, runs in rows.items() if row != "pointnet2" and len(runs) > 1}
-    if len(base) < 2 or not others:
-        return []
-    lines = _table(["difference to PointNet++, points (95 % interval; smallest that can be shown)", *SCORES])
-    for row, runs in others.items():
-        cells = []
-        for score in SCORES.values():
-            these, those = [score(run) for run in runs], [score(run) for run in base]
-            if None in these + those:
-                cells.append("-")
-                continue
-            difference, interval, smallest = compare(these, those)
-            cells.append(f"{100 * difference:+.1f} ± {100 * interval:.1f} ({100 * smallest:.1f})")
-        lines.append(_line([ROWS[row].title, *cells]))
-    return [*lines, ""]
-
-
-def _costs(rows: dict[str, list[dict]]) -> list[str]:
-    title = ["", "parameters", "MACs a chunk, convolutions", "products", "s a step", "lambda or scale, levels 1 to 4"]
-    lines = [
-        "### Costs, and what the layers do",
-        "",
-        *_table([*title, "change of the features, %", "idle latent nodes, %"]),
-    ]
-    for row, runs in rows.items():
-        run, context = runs[0], [run["context"] for run in runs if run["context"]]
-        means = {key: np.mean([c[key] for c in context], axis=0) for key in (context[0] if context else ())}
-        scale, change, idle = (means.get(key, ()) for key in ("scale", "change", "idle"))
-        lines.append(
-            _line(
-                [
-                    ROWS[row].title,
-                    f"{run['parameters']:,}",
-                    f"{run['conv_macs'] / 1e9:.3f} G",
-                    f"{run['product_macs'] / 1e6:.2f} M",
-                    f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}",
-                    ", ".join(f"{value:.3f}" for value in scale),
-                    ", ".join(f"{100 * value:.1f}" for value in change),
-                    ", ".join(f"{100 * value:.0f}" for value in idle),
-                ]
-            )
-        )
-    return [*lines, ""]
-
-
-def compare(these: list[float], those: list[float]) -> tuple[float, float, float]:
-    """Two sets of seeds, two or more each: difference of the means, half its 95 % interval, smallest that shows.
-
-    With the pooled standard deviation s and n1 + n2 - 2 degrees of freedom, Student's two-sample interval is
-    t(0.975) s sqrt(1 / n1 + 1 / n2). A true difference of (t(0.975) + t(0.8)) s sqrt(1 / n1 + 1 / n2) leaves it, on the
-    right side, in about 4 of 5 repetitions.
-    """
-    n1, n2 = len(these), len(those)
-    freedom = n1 + n2 - 2
-    s = math.sqrt(((n1 - 1) * statistics.variance(these) + (n2 - 1) * statistics.variance(those)) / freedom)
-    error = s * math.sqrt(1 / n1 + 1 / n2)
-    t = student_quantile(0.975, freedom)
-    return statistics.mean(these) - statistics.mean(those), t * error, (t + student_quantile(0.8, freedom)) * error
-
-
-def student_quantile(p: float, freedom: int) -> float:
-    """Of Student's t distribution (Abramowitz and Stegun 26.7.5): within 0.4 % from 4 degrees of freedom on."""
-    z = statistics.NormalDist().inv_cdf(p)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom**k for k, term in enumerate(terms, start=1))
-
-
-def draw(path: Path, results: list[dict]) -> None:
-    """A panel a set: what is right of the answers on local, near and room objects, one mark a run, and the oracles."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    sets = _grouped(results, "set")
-    figure, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.5), squeeze=False, layout="constrained")
-    for axis, (name, of_set) in zip(axes[0], sets.items(), strict=True):
-        for x, kind in enumerate(score_kinds.KINDS):
-            for oracle, style in (("local", ":"), ("chunk", "--"), ("room", "-")):
-                level = 100 * of_set[0]["oracles"][oracle].get(kind, math.nan)
-                label = ORACLES[oracle] if x == 0 else None
-                axis.plot((x - 0.42, x + 0.42), (level, level), style, color="black", lw=1, label=label)
-            for row, runs in _grouped(of_set, "row").items():
-                values = [100 * (math.nan if (v := SCORES[f"{kind} decided"](run)) is None else v) for run in runs]
-                place = x + 0.2 * (list(ROWS).index(row) - 1.5)
-                label = ROWS[row].title if x == 0 else None
-                axis.plot([place] * len(values), values, "o", color=f"C{list(ROWS).index(row)}", alpha=0.7, label=label)
-        axis.set_xticks(range(3), ["cue on the object", "companion nearby", "type of the room"])
-        axis.set(title=f"{name} set", xlabel="what tells the object's class", ylim=(0, 103))
-    axes[0, 0].set_ylabel("right, % of the vertices answered\nwith a class of the look-alike pair")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
-
-
-def _grouped(results: list[dict], key: str) -> dict[str, list[dict]]:
-    groups: dict[str, list[dict]] = {}
-    for result in results:
-        groups.setdefault(result[key], []).append(result)
-    return groups
-
-
-def _table(header: list[str]) -> list[str]:
-    return [_line(header), "|---|" + "---:|" * (len(header) - 1)]
-
-
-def _line(cells: list) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _mean_and_deviation(values: list[float | None]) -> str:
-    if None in values:
-        return "-"
-    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""The tables and the picture of docs/RESULTS.md, from the results of scripts/reproduce_table3.py.
+
+    python scripts/table3_report.py [--results docs/results --report docs/RESULTS.md]
+
+A result is one JSON file a finished run; they can come from several machines, if their budgets are the same.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from data.atomic_write import replacing
+from scripts import score_kinds
+
+
+class Row(NamedTuple):
+    title: str
+    paper: tuple[float, float, float, float]  # Table 3: pixel, voxel, class pixel and class voxel accuracy, %
+
+
+ROWS = {
+    "pointnet2": Row("PointNet++ SSG", (81.5, 83.2, 51.7, 53.1)),
+    "non_local": Row("+ non-local block", (82.3, 84.0, 53.1, 54.5)),
+    "latentgnn_k1": Row("+ LatentGNN, K = 1", (82.6, 84.2, 53.2, 54.6)),
+    "latentgnn_k3": Row("+ LatentGNN, K = 3", (83.7, 85.2, 56.0, 57.6)),
+}
+SETS = ("synthetic", "control")
+
+
+def _kind(kind: str, name: str) -> Callable[[dict], float | None]:
+    return lambda run: score_kinds.scores(run["kinds"])[kind][name]
+
+
+SCORES = {  # line of a table: the score of a run, a fraction, or None where there is nothing to score
+    "voxel accuracy": lambda run: run["scores"]["voxel_accuracy"],
+    "class voxel accuracy": lambda run: run["scores"]["class_voxel_accuracy"],
+} | {
+    f"{kind} objects, {name}": _kind(kind, name)
+    for name in ("right", "answered", "decided")
+    for kind in score_kinds.KINDS
+}
+ORACLES = {"local": "the object alone", "chunk": "all of a tile", "room": "all of the room"}  # what one could know
+BEGIN, END = "<!-- made by scripts/table3_report.py: -->", "<!-- :made by scripts/reproduce_table3.py -->"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "docs/results")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs/RESULTS.md", help="where the tables are put")
+    args = parser.parse_args(argv)
+    try:
+        results = read_results(args.results)
+        write_report(args.report, results)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(results)} finished runs in {args.results}; the tables are in {args.report}")
+    return 0
+
+
+def read_results(folder: Path) -> list[dict]:
+    """The finished runs, in the table's order. ValueError where their budgets differ."""
+    files = sorted(folder.glob("*-seed*.json"))
+    results = [json.loads(file.read_text()) for file in files]
+    for file, result in zip(files, results, strict=True):
+        if result["budget"] != results[0]["budget"]:
+            raise ValueError(f"{file} and {files[0]} have different budgets: they belong into different tables")
+    order = list(ROWS)
+    return sorted(results, key=lambda r: (list(SETS).index(r["set"]), order.index(r["row"]), r["seed"]))
+
+
+def write_report(path: Path, results: list[dict]) -> None:
+    """Put the tables and the picture of `results` into the report, between its two marks; the rest is left as it is."""
+    text = path.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"{path}: the table belongs between the lines\n{BEGIN}\n{END}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    picture = path.with_name("table3.png")
+    if results:
+        draw(picture, results)
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n\n{tables(results, picture.name)}\n{END}{after}")
+
+
+def tables(results: list[dict], picture: str) -> str:
+    """Markdown: what was run, the scores of each set, the differences, what the layers do, and the paper's table."""
+    if not results:
+        return "No run is finished.\n"
+    budget = results[0]["budget"]
+    chunks = results[0]["steps"] * budget["batch_size"]
+    lines = [
+        f"{len(results)} finished runs. {budget['scenes']} generated rooms, a quarter of them for validation; "
+        f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
+        f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, else the defaults; `last.pt`.",
+        "",
+        f"![Scores of every run, one mark a seed, beside what is possible]({picture})",
+        "",
+    ]
+    for name, of_set in _grouped(results, "set").items():
+        lines += [f"### The {name} set", "", *_scores(of_set), ""]
+        commonest = of_set[0]["scores"]["voxel_accuracy_majority"]
+        lines += [f"Always the commonest class: voxel accuracy {_percent(commonest)}.", ""]
+    rows = _grouped(results, "row")
+    return "\n".join([*lines, *_costs(rows), "", *_paper(), ""])
+
+
+def _scores(results: list[dict]) -> list[str]:
+    """Of one set: scores by line; networks, differences to PointNet++ and what the oracles know by column."""
+    rows = _grouped(results, "row")
+    base = rows.get("pointnet2", [])
+    compared = [row for row in rows if row != "pointnet2" and min(len(rows[row]), len(base)) > 1]
+    header = [f"{ROWS[row].title}, {len(runs)} seeds" for row, runs in rows.items()]
+    header += [f"{ROWS[row].title}: difference (smallest that shows)" for row in compared]
+    lines = _table(
+        ["%, mean ± standard deviation", *header, *(f"possible, knowing {known}" for known in ORACLES.values())]
+    )
+    for name, score in SCORES.items():
+        values = {row: [score(run) for run in runs] for row, runs in rows.items()}
+        cells = [_mean_and_deviation(of_row) for of_row in values.values()]
+        for row in compared:
+            if None in values[row] + values["pointnet2"]:
+                cells.append("-")
+                continue
+            difference, interval, smallest = compare(values[row], values["pointnet2"])
+            cells.append(f"{100 * difference:+.1f} ± {100 * interval:.1f} ({100 * smallest:.1f})")
+        kind, _, what = name.partition(" objects, ")
+        known = results[0]["oracles"] if what in ("right", "decided") else {}
+        cells += [_percent(known[oracle].get(kind)) if known else "" for oracle in ORACLES]
+        lines.append(_line([name, *cells]))
+    return lines
+
+
+def _costs(rows: dict[str, list[dict]]) -> list[str]:
+    header = ["", "parameters", "MACs a chunk: convolutions", "products", "s a step"]
+    header += ["scale, levels 1 to 4", "change of the features, %", "idle latent nodes, %"]
+    lines = ["### Costs, and what the context layers do", "", *_table(header)]
+    for row, runs in rows.items():
+        context = [run["context"] for run in runs if run["context"]]
+        means = {key: np.mean([found[key] for found in context], axis=0) for key in (context[0] if context else ())}
+        cells = [ROWS[row].title, f"{runs[0]['parameters']:,}", f"{runs[0]['conv_macs'] / 1e9:.3f} G"]
+        cells += [f"{runs[0]['product_macs'] / 1e6:.2f} M"]
+        cells += [f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}"]
+        for key, factor, digits in (("scale", 1, 3), ("change", 100, 1), ("idle", 100, 0)):
+            cells.append(", ".join(f"{factor * value:.{digits}f}" for value in means.get(key, ())))
+        lines.append(_line(cells))
+    return lines
+
+
+def _paper() -> list[str]:
+    header = ["the paper's Table 3, on ScanNet, %", "pixel", "voxel", "class pixel", "class voxel"]
+    lines = ["### The paper", "", *_table([*header, "voxel, difference", "class voxel, difference"])]
+    base = ROWS["pointnet2"].paper
+    for title, paper in ROWS.values():
+        differences = [f"{paper[i] - base[i]:+.1f}" for i in (1, 3)]
+        lines.append(_line([title, *paper, *differences]))
+    return lines
+
+
+def compare(these: list[float], those: list[float]) -> tuple[float, float, float]:
+    """Two sets of seeds, two or more each: difference of the means, half its 95 % interval, smallest that shows.
+
+    With the pooled standard deviation s and n1 + n2 - 2 degrees of freedom, Student's two-sample interval is
+    t(0.975) s sqrt(1 / n1 + 1 / n2). A true difference of (t(0.975) + t(0.8)) s sqrt(1 / n1 + 1 / n2) leaves it, on the
+    right side, in about 4 of 5 repetitions.
+    """
+    n1, n2 = len(these), len(those)
+    freedom = n1 + n2 - 2
+    s = math.sqrt(((n1 - 1) * statistics.variance(these) + (n2 - 1) * statistics.variance(those)) / freedom)
+    error = s * math.sqrt(1 / n1 + 1 / n2)
+    t = student_quantile(0.975, freedom)
+    return statistics.mean(these) - statistics.mean(those), t * error, (t + student_quantile(0.8, freedom)) * error
+
+
+def student_quantile(p: float, freedom: int) -> float:
+    """Of Student's t distribution (Abramowitz and Stegun 26.7.5): within 0.4 % from 4 degrees of freedom on."""
+    z = statistics.NormalDist().inv_cdf(p)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**k for k, term in enumerate(terms, start=1))
+
+
+def draw(path: Path, results: list[dict]) -> None:
+    """A panel a set: what is right of the answers on local, near and room objects, one mark a run, and the oracles."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    sets = _grouped(results, "set")
+    figure, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.5), squeeze=False, layout="constrained")
+    for axis, (name, of_set) in zip(axes[0], sets.items(), strict=True):
+        for x, kind in enumerate(score_kinds.KINDS):
+            for oracle, style in (("local", ":"), ("chunk", "--"), ("room", "-")):
+                level = 100 * of_set[0]["oracles"][oracle].get(kind, math.nan)
+                label = f"possible, knowing {ORACLES[oracle]}" if x == 0 else None
+                axis.plot((x - 0.42, x + 0.42), (level, level), style, color="black", lw=1, label=label)
+            for row, runs in _grouped(of_set, "row").items():
+                values = [
+                    100 * (math.nan if (v := SCORES[f"{kind} objects, decided"](run)) is None else v) for run in runs
+                ]
+                place = x + 0.2 * (list(ROWS).index(row) - 1.5)
+                label = ROWS[row].title if x == 0 else None
+                axis.plot([place] * len(values), values, "o", color=f"C{list(ROWS).index(row)}", alpha=0.7, label=label)
+        axis.set_xticks(range(3), ["cue on the object", "companion nearby", "type of the room"])
+        axis.set(title=f"{name} set", xlabel="what tells the object's class", ylim=(0, 103))
+    axes[0, 0].set_ylabel("right, % of the vertices answered\nwith a class of the look-alike pair")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def _grouped(results: list[dict], key: str) -> dict[str, list[dict]]:
+    groups: dict[str, list[dict]] = {}
+    for result in results:
+        groups.setdefault(result[key], []).append(result)
+    return groups
+
+
+def _table(header: list[str]) -> list[str]:
+    return [_line(header), "|---|" + "---:|" * (len(header) - 1)]
+
+
+def _line(cells: list) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _mean_and_deviation(values: list[float | None]) -> str:
+    if None in values:
+        return "-"
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

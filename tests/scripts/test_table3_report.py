@@ -1,0 +1,108 @@
+import json
+
+import pytest
+
+from scripts import table3_report
+from scripts.score_kinds import KINDS
+
+
+def result(row, seed, voxel, near, answered=80):
+    """What a finished run leaves: `near` of 80 answers on near objects are right, of 100 vertices."""
+    kinds = {kind: {"slab": [100, answered, near if kind == "near" else 40]} for kind in KINDS}
+    context = None if row == "pointnet2" else {"scale": [0.1, -0.2, 0, 0], "change": [0.01] * 4, "idle": [0.25] * 4}
+    return {
+        "set": "synthetic",
+        "row": row,
+        "seed": seed,
+        "budget": {"scenes": 8, "epochs": 3, "batch_size": 2, "bn_momentum": 0.1},
+        "parameters": 1000,
+        "conv_macs": 2_000_000_000,
+        "product_macs": 3_000_000,
+        "steps": 9,
+        "seconds_per_step": 0.5,
+        "scores": {"voxel_accuracy": voxel, "class_voxel_accuracy": 0.2, "voxel_accuracy_majority": 0.37},
+        "kinds": kinds,
+        "oracles": {
+            view: {"local": 1.0, "near": possible, "room": 0.5}
+            for view, possible in (("local", 0.6), ("chunk", 0.7), ("room", 1.0))
+        },
+        "context": context,
+    }
+
+
+@pytest.fixture
+def results():
+    plain = [result("pointnet2", seed, 0.60 + 0.01 * seed, 40) for seed in range(3)]
+    return plain + [result("latentgnn_k1", seed, 0.61 + 0.01 * seed, 60 + 2 * seed) for seed in range(3)]
+
+
+def line(text, start, among=0):
+    """The cells of the first table line that starts so, or of a later one."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start} |")]
+    return [cell.strip() for cell in lines[among].split("|")[2:-1]]
+
+
+def test_the_tables_of_finished_runs(results):
+    text = table3_report.tables(results, "table3.png")
+    assert "6 finished runs. 8 generated rooms" in text and "3 epochs = 18 chunks" in text
+    # PointNet++, K = 1, difference, what one could know; the standard deviation is 1 point in both
+    assert line(text, "voxel accuracy") == ["61.0 ± 1.0", "62.0 ± 1.0", "+1.0 ± 2.3 (3.0)", "", "", ""]
+    assert line(text, "near objects, right")[:2] == ["40.0 ± 0.0", "62.0 ± 2.0"]
+    assert line(text, "near objects, right")[3:] == ["60.0", "70.0", "100.0"]
+    assert line(text, "near objects, decided")[:2] == ["50.0 ± 0.0", "77.5 ± 2.5"]
+    assert line(text, "near objects, answered") == ["80.0 ± 0.0"] * 2 + ["+0.0 ± 0.0 (0.0)", "", "", ""]
+    assert "commonest class: voxel accuracy 37.0" in text
+    costs = line(text, "+ LatentGNN, K = 1")
+    assert costs[:4] == ["1,000", "2.000 G", "3.00 M", "0.50"]
+    assert costs[4:] == ["0.100, -0.200, 0.000, 0.000", "1.0, 1.0, 1.0, 1.0", "25, 25, 25, 25"]
+    assert line(text, "+ LatentGNN, K = 3")[-2:] == ["+2.0", "+4.5"]  # the paper's
+
+
+def test_a_network_that_answers_nothing_has_no_share_of_right_answers(results):
+    results[0] = result("pointnet2", 0, 0.6, 0, answered=0)
+    decided = line(table3_report.tables(results, "table3.png"), "near objects, decided")
+    assert decided[0] == decided[2] == "-" and decided[1] == "77.5 ± 2.5"
+
+
+def test_one_seed_has_no_deviation_and_no_difference(results):
+    text = table3_report.tables(results[2:4], "table3.png")
+    assert line(text, "voxel accuracy") == ["62.0", "61.0", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    "p, freedom, quantile", [(0.975, 4, 2.7764), (0.8, 4, 0.9410), (0.975, 6, 2.4469), (0.975, 18, 2.1009)]
+)
+def test_student_quantile(p, freedom, quantile):
+    assert table3_report.student_quantile(p, freedom) == pytest.approx(quantile, rel=4e-3)
+
+
+def test_comparing_two_sets_of_seeds():
+    difference, interval, smallest = table3_report.compare([2, 3, 4], [0, 1, 2])
+    assert difference == 2
+    assert interval == pytest.approx(2.7764 * (2 / 3) ** 0.5, rel=4e-3)
+    assert smallest == pytest.approx((2.7764 + 0.9410) * (2 / 3) ** 0.5, rel=4e-3)
+
+
+def test_only_what_is_between_the_marks_is_replaced(results, tmp_path):
+    report = tmp_path / "RESULTS.md"
+    report.write_text(f"above\n{table3_report.BEGIN}\nold\n{table3_report.END}\nbelow\n")
+    for _ in range(2):
+        table3_report.write_report(report, results)
+        text = report.read_text()
+        assert text.startswith("above\n") and text.endswith("\nbelow\n")
+        assert "old" not in text and text.count("### The synthetic set") == 1
+        assert (tmp_path / "table3.png").stat().st_size > 1000
+    report.write_text("no marks")
+    with pytest.raises(ValueError, match="RESULTS.md: the table belongs between"):
+        table3_report.write_report(report, results)
+
+
+def test_results_of_different_budgets_are_not_put_into_one_table(results, tmp_path):
+    for number, content in enumerate(results):
+        (tmp_path / f"x-seed{number}.json").write_text(json.dumps(content))
+    found = table3_report.read_results(tmp_path)
+    assert [(run["row"], run["seed"]) for run in found[2:4]] == [("pointnet2", 2), ("latentgnn_k1", 0)]
+    results[3]["budget"]["epochs"] = 4
+    (tmp_path / "x-seed3.json").write_text(json.dumps(results[3]))
+    with pytest.raises(ValueError, match="x-seed3.json .* different budgets"):
+        table3_report.read_results(tmp_path)
