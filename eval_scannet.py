@@ -60,7 +60,7 @@ def evaluate(
     otherwise, and what a scene gets must not depend on the scenes beside it.
     """
     model.eval()
-    batch_size = batch_size or (CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE)
+    batch_size = batch_size or default_batch_size(device)
     loader = DataLoader(scenes, batch_size=None, num_workers=workers)
     unfinished, batch = deque(), []
     for scene in tqdm(loader, desc="scenes", unit="scene", leave=False, disable=None):
@@ -90,6 +90,24 @@ def _run_batch(
         raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
     for (score, _), logits_of_draw in zip(batch, logits, strict=False):
         score.add(logits_of_draw)
+
+
+def run_scene(
+    model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int | None = None, silent: bool = False
+) -> "SceneScore":
+    """What the network says of one scene, by the draws of its tiles. batch_size: as in `evaluate`."""
+    model.eval()
+    batch_size = batch_size or default_batch_size(device)
+    score = SceneScore(scene)
+    starts = range(0, len(score.draws), batch_size)
+    for start in tqdm(starts, desc=scene.name, unit="batch", leave=False, disable=silent or None):
+        draws = score.draws[start : start + batch_size]
+        _run_batch(model, [(score, scene.points[draw.index]) for draw in draws], batch_size, device)
+    return score
+
+
+def default_batch_size(device: torch.device) -> int:
+    return CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
 
 
 class SceneScore:

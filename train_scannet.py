@@ -288,7 +288,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         if epoch % args.save_every == 0 or final:
             distributed.of_rank_0(save, last)
     progress.close()
-    distributed.of_rank_0(checkpoint.export, args.out / "export", model)
+    distributed.of_rank_0(checkpoint.export, args.out / "export", model, args.features)
     history.say(f"checkpoints in {args.out / 'checkpoints'}; score one with eval_scannet.py --checkpoint {last}")
     history.close()
     return 0

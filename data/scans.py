@@ -77,9 +77,9 @@ def read_mesh(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Properties are found by name, any byte order or ASCII. Memory is bounded by the file's size, whatever its header
     declares. Raises ScanError.
     """
-    ply = _read_ply(path)
+    ply = read_ply(path)
     with np.errstate(over="ignore"):  # beyond float32 is inf, refused below
-        xyz = np.stack([_column(path, ply, "vertex", key, "fiu") for key in "xyz"], axis=1).astype(np.float32)
+        xyz = np.stack([ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"], axis=1).astype(np.float32)
     if not len(xyz):
         raise ScanError(f"{path}: the mesh has no vertices")
     if not np.isfinite(xyz).all():
@@ -88,10 +88,67 @@ def read_mesh(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         )
     if (extent := float(np.ptp(xyz.astype(np.float64), axis=0).max())) > MAX_EXTENT:
         raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: coordinates have to be in metres")
-    colour = np.stack([_column(path, ply, "vertex", key, "u") for key in ("red", "green", "blue")], axis=1)
+    colour = np.stack([ply_column(path, ply, "vertex", key, "u") for key in ("red", "green", "blue")], axis=1)
     if colour.dtype != np.uint8:
         raise ScanError(f"{path}: colours are {colour.dtype}, not uchar")
-    return xyz, colour, _faces(path, ply, len(xyz))
+    return xyz, colour, ply_triangles(path, ply, len(xyz))
+
+
+def read_ply(path, any_lists=False) -> PlyData:
+    """A PLY file, binary or ASCII, once its header was compared with its size. Raises ScanError.
+
+    Lists can only be a face's, with the lengths in LISTS, so that memory is bounded by the file's size whatever it
+    declares. With `any_lists` they can be any; of another length they are read row by row, a second for 200,000.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():  # nor a pipe, which would be waited for
+            raise ScanError(f"{path}: missing")
+        text = _check_header(path, any_lists)
+        with path.open(encoding="ascii", newline="") if text else path.open("rb") as stream:
+            try:
+                ply = PlyData.read(stream, known_list_len=LISTS)
+            except PlyParseError:
+                if text or not any_lists:
+                    raise
+                stream.seek(0)
+                ply = PlyData.read(stream)
+            if stream.read().strip():
+                raise ValueError("there are data after the last element, so the header's counts are wrong")
+    except (PlyParseError, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
+        kind = "a PLY file" if any_lists else "a PLY file of triangles"
+        raise ScanError(f"{path}: truncated, or not {kind} ({error})") from error
+    return ply
+
+
+def ply_column(path, ply, element, name, kinds) -> np.ndarray:
+    """One property of `ply`, read from `path`, as an array; `kinds` are the dtype kinds accepted. Raises ScanError."""
+    try:
+        values = np.asarray(ply[element].data[name])
+    except (KeyError, ValueError) as error:
+        raise ScanError(f"{path}: the PLY file has no {element} property '{name}'") from error
+    if values.dtype.kind not in kinds:
+        raise ScanError(f"{path}: {element} property '{name}' has the wrong type ({values.dtype})")
+    return values
+
+
+def ply_triangles(path, ply, vertices) -> np.ndarray:
+    """(F, 3) int32 vertex indices of the faces of `ply`, read from `path`; F = 0 for a cloud. Raises ScanError."""
+    if "face" not in ply:
+        return np.zeros((0, 3), np.int32)
+    names = [prop.name for prop in ply["face"].properties]
+    name = "vertex_index" if "vertex_index" in names else "vertex_indices"
+    faces = ply_column(path, ply, "face", name, "iuO")
+    corners = ply["face"].ply_property(name)
+    if not isinstance(corners, PlyListProperty) or corners.val_dtype.startswith("f"):
+        raise ScanError(f"{path}: face property '{name}' is not a list of integers")
+    if faces.dtype.kind == "O":  # ASCII: a list a row
+        if any(len(row) != 3 for row in faces):
+            raise ScanError(f"{path}: not all faces are triangles")
+        faces = np.array(faces.tolist(), np.int64).reshape(-1, 3)
+    if faces.size and not 0 <= faces.min() <= faces.max() < vertices:
+        raise ScanError(f"{path}: faces refer to vertices {faces.min()} to {faces.max()} of {vertices}")
+    return faces.astype(np.int32)
 
 
 def vertex_normals(xyz, faces) -> np.ndarray:
@@ -141,22 +198,7 @@ def read_label_table(path) -> dict[str, int]:
     return table
 
 
-def _read_ply(path):
-    path = Path(path)
-    try:
-        if not path.is_file():  # nor a pipe, which would be waited for
-            raise ScanError(f"{path}: missing")
-        text = _check_header(path)
-        with path.open(encoding="ascii", newline="") if text else path.open("rb") as stream:
-            ply = PlyData.read(stream, known_list_len=LISTS)
-            if stream.read().strip():
-                raise ValueError("there are data after the last element, so the header's counts are wrong")
-    except (PlyParseError, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
-        raise ScanError(f"{path}: truncated, or not a PLY file of triangles ({error})") from error
-    return ply
-
-
-def _check_header(path):
+def _check_header(path, any_lists):
     """Whether the PLY file is ASCII. Raise ValueError if its header declares more than the file can hold.
 
     plyfile allocates what the header declares before it reads it. Lines and words are split as plyfile does.
@@ -177,10 +219,11 @@ def _check_header(path):
             if not 0 <= rows <= size:
                 raise ValueError(f"the header declares {rows} rows of '{element}', the file has {size} bytes")
         elif words[:2] == ["property", "list"]:
-            if words[-1] not in LISTS.get(element, {}):
-                known = ", ".join(LISTS["face"])
-                raise ValueError(f"'{element}' has the list '{words[-1]}'; only a face can have lists: {known}")
-            values += rows * (1 + LISTS[element][words[-1]])
+            known = LISTS.get(element, {})
+            if words[-1] not in known and not any_lists:
+                lists = ", ".join(LISTS["face"])
+                raise ValueError(f"'{element}' has the list '{words[-1]}'; only a face can have lists: {lists}")
+            values += rows * (1 if any_lists else 1 + known[words[-1]])
         elif words[:1] == ["property"]:
             values += rows
     if values > size:
@@ -188,38 +231,9 @@ def _check_header(path):
     return text
 
 
-def _column(path, ply, element, name, kinds):
-    """One property as an array; `kinds` are numpy's dtype kinds that are accepted."""
-    try:
-        column = np.asarray(ply[element].data[name])
-    except (KeyError, ValueError) as error:
-        raise ScanError(f"{path}: the PLY file has no {element} property '{name}'") from error
-    if column.dtype.kind not in kinds:
-        raise ScanError(f"{path}: {element} property '{name}' has the wrong type ({column.dtype})")
-    return column
-
-
-def _faces(path, ply, vertices):
-    if "face" not in ply:
-        return np.zeros((0, 3), np.int32)
-    names = [prop.name for prop in ply["face"].properties]
-    name = "vertex_index" if "vertex_index" in names else "vertex_indices"
-    faces = _column(path, ply, "face", name, "iuO")
-    corners = ply["face"].ply_property(name)
-    if not isinstance(corners, PlyListProperty) or corners.val_dtype.startswith("f"):
-        raise ScanError(f"{path}: face property '{name}' is not a list of integers")
-    if faces.dtype.kind == "O":  # ASCII: a list a row
-        if any(len(row) != 3 for row in faces):
-            raise ScanError(f"{path}: not all faces are triangles")
-        faces = np.array(faces.tolist(), np.int64).reshape(-1, 3)
-    if faces.size and not 0 <= faces.min() <= faces.max() < vertices:
-        raise ScanError(f"{path}: faces refer to vertices {faces.min()} to {faces.max()} of {vertices}")
-    return faces.astype(np.int32)
-
-
 def _labels_from_ply(path, stray, vertices):
     """(V,) uint8 of labels.ply; ids in `stray` become 0."""
-    labels = _column(path, _read_ply(path), "vertex", "label", "iu")
+    labels = ply_column(path, read_ply(path), "vertex", "label", "iu")
     if len(labels) != vertices:
         raise ScanError(f"{path}: {len(labels)} labels for the mesh's {vertices} vertices")
     labels = np.where(np.isin(labels, list(stray)), 0, labels)

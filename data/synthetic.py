@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from plyfile import PlyData, PlyElement
 from tqdm import tqdm
 
 from data.chunks import CHUNK_SIZE, CONTEXT
+from data.coloured_ply import write_coloured
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
 from data.synthetic_mesh import box_mesh, part_mesh, roughen, seen_faces, segments
 from data.synthetic_objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
@@ -293,8 +293,8 @@ def write_room(plan: Plan, scans: Path) -> dict:
 
     folder, mesh = scans / plan.name, f"{plan.name}_vh_clean_2"
     folder.mkdir(parents=True, exist_ok=True)
-    write_ply(folder / f"{mesh}.ply", xyz, colour, faces)
-    write_ply(folder / f"{mesh}.labels.ply", xyz, PALETTE[NYU40_TO_CLASS[nyu40]], faces, nyu40)
+    write_coloured(folder / f"{mesh}.ply", xyz, colour, faces)
+    write_coloured(folder / f"{mesh}.labels.ply", xyz, PALETTE[NYU40_TO_CLASS[nyu40]], faces, nyu40)
     object_ids = {int(k): i for i, k in enumerate(np.unique(annotated[annotated >= 0]))}
     groups, objects = [], []
     for k, object_id in object_ids.items():
@@ -318,20 +318,6 @@ def write_room(plan: Plan, scans: Path) -> dict:
     axes = " ".join(f"{value:.6f}" for value in align.ravel())
     (folder / f"{plan.name}.txt").write_text(f"axisAlignment = {axes}\nsceneType = {plan.type}\n")
     return summarise(plan, xyz, nyu40, owner, annotated[segment] == owner)
-
-
-def write_ply(path: Path, xyz, colour, faces, label=None) -> None:
-    """A binary mesh with ScanNet's properties: xyz (V, 3) float32, colour (V, 3) uint8, faces (F, 3), label (V,)."""
-    columns = dict(zip("xyz", xyz.T, strict=True)) | dict(zip(("red", "green", "blue"), colour.T, strict=True))
-    columns["alpha"] = np.full(len(xyz), 255, np.uint8)
-    if label is not None:
-        columns["label"] = label.astype("<u2")
-    vertex = np.rec.fromarrays(list(columns.values()), names=list(columns))
-    face = np.zeros(len(faces), [("vertex_indices", "<i4", (3,))])
-    header = PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")], byte_order="<").header
-    rows = np.zeros(len(faces), [("n", "u1"), ("corners", "<i4", (3,))])  # plyfile would write them one by one: seconds
-    rows["n"], rows["corners"] = 3, faces
-    path.write_bytes(header.encode("ascii") + b"\n" + vertex.tobytes() + rows.tobytes())
 
 
 def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:

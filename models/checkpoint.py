@@ -10,9 +10,11 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from data.atomic_write import replacing
@@ -107,25 +109,41 @@ def build(content: dict, path: str | Path) -> PointNet2:
 
 
 def load(path: str | Path) -> PointNet2:
-    """The network from a checkpoint file, or from an `export` folder, in evaluation mode on the CPU."""
+    """The network from a checkpoint file, or from an `export` folder, in evaluation mode on the CPU.
+
+    CheckpointError if it is missing, broken or of another format.
+    """
+    return build(read_published(path), path)
+
+
+def read_published(path: str | Path) -> dict:
+    """As `read`; of an `export` folder, "config" holds nothing but `features`, the point features after x, y, z."""
     path = Path(path)
     if not path.is_dir():
-        return build(read(path), path)
+        return read(path)
     try:
         config = json.loads((path / "config.json").read_text())
-        return build({"model_config": config, "model": load_file(path / "model.safetensors")}, path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: holds no readable model.safetensors and config.json ({error})") from error
+        inputs = {"features": config.pop("features", [])}
+        return {"model_config": config, "model": load_file(path / "model.safetensors"), "config": inputs}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: holds no readable model.safetensors and config.json ({error}); "
+            "give the export folder of a run, or a file of its checkpoints"
+        ) from error
 
 
-def export(folder: str | Path, model: PointNet2) -> None:
-    """Write model.safetensors and config.json, the form for publishing weights."""
+def export(folder: str | Path, model: PointNet2, features: Sequence[str] = ()) -> None:
+    """Write model.safetensors and config.json, the form for publishing weights.
+
+    Args: features: the point features after x, y, z that the network takes, names of data.datasets.POINT_FEATURES.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as temporary:
         save_file(model.state_dict(), temporary)
     with replacing(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(model.config), indent=2) + "\n")
+        config = dataclasses.asdict(model.config) | ({"features": list(features)} if features else {})
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

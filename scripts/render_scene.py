@@ -10,14 +10,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from plyfile import PlyData, PlyParseError
 
+from data.coloured_ply import RGB, UNLABELLED, class_colours
 from data.scannet import CLASS_NAMES, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.scans import ScanError, ply_column, ply_triangles, read_ply
 
 ELEVATION, AZIMUTH = np.deg2rad(48), np.deg2rad(28)  # the view, from the long side of the room
 CAMERA_DISTANCE = 2.2  # of the scene's diagonal
 CUT = 1.9  # m above the floor; where a mesh without faces is cut off
-UNLABELLED = (205, 205, 205)
 LIGHT = np.array([0.25, -0.2, 0.95])  # right, down, towards the camera
 
 
@@ -84,29 +84,18 @@ def render(xyz: np.ndarray, colour: np.ndarray, faces: np.ndarray | None = None,
     return image
 
 
-def read_ply(path: Path) -> PlyData:
-    try:
-        ply = PlyData.read(path, known_list_len={"face": {"vertex_indices": 3}})
-        ply["vertex"]
-    except (OSError, PlyParseError, KeyError) as error:
-        raise SystemExit(f"render_scene: {path} is not a readable PLY mesh: {error}") from error
-    return ply
-
-
 def read_labels(path: Path, vertices: int) -> np.ndarray:
-    """(V,) nyu40 ids from a PLY file with `label`, or from a text file with one id a line."""
-    try:
-        label = read_ply(path)["vertex"]["label"] if path.suffix == ".ply" else np.loadtxt(path, dtype=int)
-    except (OSError, ValueError, KeyError) as error:
-        raise SystemExit(f"render_scene: {path} has no labels: {error}") from error
+    """(V,) nyu40 ids from a PLY file with `label`, or from a text file with one id a line. Raises ScanError."""
+    if path.suffix == ".ply":
+        label = ply_column(path, read_ply(path), "vertex", "label", "iu")
+    else:
+        try:
+            label = np.loadtxt(path, dtype=int)
+        except (OSError, ValueError) as error:
+            raise ScanError(f"{path}: has no labels, one nyu40 id a line ({error})") from error
     if label.shape != (vertices,):
-        raise SystemExit(f"render_scene: {path} has {label.size} labels for {vertices} vertices")
+        raise ScanError(f"{path}: {label.size} labels for {vertices} vertices")
     return label.astype(int)
-
-
-def class_colours(nyu40: np.ndarray) -> np.ndarray:
-    classes = NYU40_TO_CLASS[np.where((nyu40 >= 0) & (nyu40 < NUM_NYU40), nyu40, 0)]
-    return np.where(classes[:, None] > 0, PALETTE[classes], np.uint8(UNLABELLED))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,6 +105,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--labels", type=Path, nargs="*", default=[], help="nyu40 ids: PLY with `label`, or one a line")
     parser.add_argument("--titles", nargs="*", default=[], help="of the panels (default: the files' names)")
     args = parser.parse_args(argv)
+    try:
+        draw(args)
+    except ScanError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(args.out)
+    return 0
+
+
+def draw(args: argparse.Namespace) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -123,11 +122,13 @@ def main(argv: list[str] | None = None) -> int:
     from matplotlib.patches import Patch
 
     ply = read_ply(args.input)
-    vertex = ply["vertex"].data
-    faces = ply["face"]["vertex_indices"] if "face" in ply and len(ply["face"].data) else None
-    xyz = np.column_stack([vertex[c] for c in "xyz"]).astype(np.float64)
-    has_colour = {"red", "green", "blue"} <= set(vertex.dtype.names)
-    colour = np.column_stack([vertex[c] for c in ("red", "green", "blue")]) if has_colour else np.full(xyz.shape, 180)
+    xyz = np.column_stack([ply_column(args.input, ply, "vertex", axis, "fiu") for axis in "xyz"]).astype(np.float64)
+    if not len(xyz) or not np.isfinite(xyz).all():
+        raise ScanError(f"{args.input}: {'vertices have NaN or infinite' if len(xyz) else 'there are no'} coordinates")
+    faces = ply_triangles(args.input, ply, len(xyz))
+    colour = np.full(xyz.shape, 180)
+    if all(channel in ply["vertex"] for channel in RGB):
+        colour = np.column_stack([ply_column(args.input, ply, "vertex", channel, "u") for channel in RGB])
     labels = [read_labels(path, len(xyz)) for path in args.labels]
     panels = [colour, *map(class_colours, labels)]
     titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
 
     figure, axes = plt.subplots(1, len(panels), figsize=(7 * len(panels), 7), squeeze=False, layout="constrained")
     for axis, title, colours in zip(axes[0], titles, panels, strict=True):
-        axis.imshow(render(xyz, colours, faces))
+        axis.imshow(render(xyz, colours, faces if len(faces) else None))
         axis.set_title(title)
         axis.axis("off")
     legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in sorted(shown - {0})]
@@ -145,8 +146,6 @@ def main(argv: list[str] | None = None) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
     plt.close(figure)
-    print(args.out)
-    return 0
 
 
 if __name__ == "__main__":

@@ -150,13 +150,26 @@ def test_another_model_is_refused(model, tmp_path):
         checkpoint.build(content, "a.pt")
 
 
-@pytest.mark.parametrize("damage", ["missing", "not json", "list"])
+def test_an_export_says_which_features_its_points_have(model, tmp_path):
+    checkpoint.export(tmp_path, model)
+    assert checkpoint.read_published(tmp_path)["config"] == {"features": []}
+    coloured = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
+    checkpoint.export(tmp_path, coloured, ["colour"])
+    assert checkpoint.read_published(tmp_path)["config"] == {"features": ["colour"]}
+    assert checkpoint.weights_sha256(checkpoint.load(tmp_path)) == checkpoint.weights_sha256(coloured)
+
+
+@pytest.mark.parametrize("damage", ["missing", "not json", "list", "no weights", "half the weights"])
 def test_a_broken_export_is_refused(model, tmp_path, damage):
     checkpoint.export(tmp_path, model)
-    config = tmp_path / "config.json"
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
     if damage == "missing":
         config.unlink()
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "half the weights":
+        weights.write_bytes(weights.read_bytes()[:-1000])
     else:
         config.write_text(json.dumps([1]) if damage == "list" else "{")
-    with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
+    with pytest.raises(checkpoint.CheckpointError, match=f"{tmp_path}: holds no readable.*; give the export folder"):
         checkpoint.load(tmp_path)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from plyfile import PlyData, PlyElement
 
-from data.synthetic import write_ply
+from data.coloured_ply import write_coloured
 from data.synthetic_mesh import box_mesh
 from scripts import render_scene
 
@@ -57,8 +58,8 @@ def test_the_long_side_of_a_turned_room():
 def test_the_script_draws_a_panel_for_each_file(room, tmp_path):
     xyz, colour, faces = room
     label = np.where((colour == RED).all(1), 7, 1)
-    write_ply(tmp_path / "scan.ply", xyz, colour, faces)
-    write_ply(tmp_path / "labels.ply", xyz, colour, faces, label)
+    write_coloured(tmp_path / "scan.ply", xyz, colour, faces)
+    write_coloured(tmp_path / "labels.ply", xyz, colour, faces, label)
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     assert render_scene.main(["--input", str(tmp_path / "scan.ply"), "--out", str(one)]) == 0
     np.savetxt(tmp_path / "labels.txt", label, fmt="%d")
@@ -68,20 +69,35 @@ def test_the_script_draws_a_panel_for_each_file(room, tmp_path):
         assert imread(two).shape[1] == 2 * imread(one).shape[1]
 
 
-def test_unusable_files_are_named(room, tmp_path):
+def test_an_ascii_mesh_without_colours(room, tmp_path):
+    xyz, _, faces = room
+    vertex = PlyElement.describe(np.rec.fromarrays(xyz.T, names="x,y,z"), "vertex")
+    face = np.rec.fromarrays([faces], dtype=[("vertex_indices", "i4", (3,))])
+    PlyData([vertex, PlyElement.describe(face, "face")], text=True).write(tmp_path / "plain.ply")
+    assert render_scene.main(["--input", str(tmp_path / "plain.ply"), "--out", str(tmp_path / "one.png")]) == 0
+    picture = imread(tmp_path / "one.png")[100:-100, 100:-100, :3]
+    assert picture.std(axis=2).max() < 0.01 and picture.std() > 0.1  # grey, and something is there
+
+
+def test_unusable_files_are_named(room, tmp_path, capsys):
+    def error(*arguments):
+        assert render_scene.main(["--out", str(tmp_path / "x.png"), *map(str, arguments)]) == 1
+        return capsys.readouterr().err
+
     xyz, colour, faces = room
-    write_ply(tmp_path / "scan.ply", xyz, colour, faces)
+    scan = tmp_path / "scan.ply"
+    write_coloured(scan, xyz, colour, faces)
     (tmp_path / "no.ply").write_bytes(b"no mesh")
-    with pytest.raises(SystemExit, match=r"no\.ply is not a readable PLY"):
-        render_scene.main(["--input", str(tmp_path / "no.ply"), "--out", str(tmp_path / "x.png")])
-    arguments = ["--input", str(tmp_path / "scan.ply"), "--out", str(tmp_path / "x.png"), "--labels"]
+    assert "no.ply: truncated, or not a PLY file" in error("--input", tmp_path / "no.ply")
+    write_coloured(tmp_path / "nan.ply", np.where(xyz == xyz.max(), np.nan, xyz), colour, faces)
+    assert "nan.ply: vertices have NaN" in error("--input", tmp_path / "nan.ply")
     for name, content, message in (
-        ("short.txt", "1\n2\n", "has 2 labels for"),
+        ("short.txt", "1\n2\n", "2 labels for"),
         ("words.txt", "wall\n", "has no labels"),
-        ("scan.ply", None, "has no labels"),
+        ("scan.ply", None, "no vertex property 'label'"),
         ("none.txt", None, "has no labels"),
     ):
         if content:
             (tmp_path / name).write_text(content)
-        with pytest.raises(SystemExit, match=f"{name} {message}"):
-            render_scene.main([*arguments, str(tmp_path / name)])
+        assert f"{name}: " in (line := error("--input", scan, "--labels", tmp_path / name)) and message in line
+    assert not (tmp_path / "x.png").exists()

@@ -1,0 +1,70 @@
+"""PLY files that show classes: binary, uchar red green blue, which every viewer colours by, and `label`, the nyu40 id.
+
+V vertices, F triangles. Colours are ScanNet's.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from plyfile import PlyData, PlyElement, PlyListProperty
+
+from data.scannet import NUM_NYU40, NYU40_TO_CLASS, PALETTE
+
+UNLABELLED = (205, 205, 205)  # not annotated, or outside the 20 classes
+RIGHT, WRONG = (0, 158, 115), (213, 94, 0)  # green and red that the colour-blind can tell apart (Okabe and Ito, 2008)
+RGB = ("red", "green", "blue")
+KEPT = "input_"  # before the name of a property that the prediction takes the place of
+
+
+def class_colours(nyu40: np.ndarray) -> np.ndarray:
+    """(V, 3) uint8 of (V,) nyu40 ids; grey for those outside the 20 classes, and for numbers that are no id."""
+    classes = NYU40_TO_CLASS[np.where((nyu40 >= 0) & (nyu40 < NUM_NYU40), nyu40, 0)]
+    return np.where(classes[:, None] > 0, PALETTE[classes], np.uint8(UNLABELLED))
+
+
+def error_colours(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(V, 3) uint8 of (V,) classes: green where they agree, red where not, grey where the truth is class 0."""
+    colours = np.where((truth == predicted)[:, None], np.uint8(RIGHT), np.uint8(WRONG))
+    return np.where(truth[:, None] > 0, colours, np.uint8(UNLABELLED))
+
+
+def write_coloured(path: Path, xyz, colour, faces=None, label=None) -> None:
+    """A mesh with ScanNet's properties: xyz (V, 3) float32, colour (V, 3) uint8, faces (F, 3), label (V,)."""
+    columns = dict(zip("xyz", xyz.T, strict=True)) | dict(zip(RGB, colour.T, strict=True))
+    columns["alpha"] = np.full(len(xyz), 255, np.uint8)
+    if label is not None:
+        columns["label"] = label.astype("<u2")
+    vertex = np.rec.fromarrays(list(columns.values()), names=list(columns))
+    face = np.zeros(0 if faces is None else len(faces), [("vertex_indices", "<i4", (3,))])
+    header = PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")], byte_order="<").header
+    rows = np.zeros(len(face), [("n", "u1"), ("corners", "<i4", (3,))])  # plyfile would write them one by one: seconds
+    rows["n"] = 3
+    if faces is not None:
+        rows["corners"] = faces
+    path.write_bytes(header.encode("ascii") + b"\n" + vertex.tobytes() + rows.tobytes())
+
+
+def with_prediction(ply: PlyData, nyu40: np.ndarray) -> PlyData:
+    """`ply` with `label` and class colours, (V,) nyu40 ids; written it is binary, all else is as it was.
+
+    Where the vertices have a label or colours already, those are kept as input_label, input_red, ...; what is called so
+    already stays: it was kept by an earlier prediction.
+    """
+    vertex = ply["vertex"]
+    new = {"label": nyu40.astype(np.uint16)} | dict(zip(RGB, class_colours(nyu40).T, strict=True))
+    old = {name: vertex.data[name] for name in vertex.data.dtype.names}
+    kept = {KEPT + name: old[name] for name in new if name in old and KEPT + name not in old}
+    columns = old | new | kept  # the new ones in the place of the old
+    table = np.empty(len(nyu40), [(name, values.dtype) for name, values in columns.items()])
+    for name, values in columns.items():
+        table[name] = values
+    lists = [prop for prop in vertex.properties if isinstance(prop, PlyListProperty)]
+    element = PlyElement.describe(
+        table,
+        "vertex",
+        len_types={prop.name: prop.len_dtype for prop in lists},
+        val_types={prop.name: prop.val_dtype for prop in lists},
+        comments=vertex.comments,
+    )
+    elements = [element if other.name == "vertex" else other for other in ply.elements]
+    return PlyData(elements, byte_order="<", comments=ply.comments, obj_info=ply.obj_info)

@@ -1,0 +1,268 @@
+import re
+import types
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData, PlyElement
+
+from data.coloured_ply import UNLABELLED, write_coloured
+from data.scannet import PALETTE
+from data.synthetic_mesh import box_mesh
+from models import checkpoint, pointnet2
+from scripts import predict
+
+FLOOR, WALL = 2, 1  # both the class and the nyu40 id
+RGB = ("red", "green", "blue")
+
+
+class ByHeight(torch.nn.Module):
+    """A network that calls everything floor that is below 1 cm, and all else wall."""
+
+    config = types.SimpleNamespace(extra_channels=0)
+
+    def forward(self, points):
+        low = points[..., 2] < 0.01
+        return torch.nn.functional.one_hot(torch.where(low, FLOOR, WALL), 21).float()
+
+
+@pytest.fixture
+def by_height(monkeypatch, network):
+    monkeypatch.setattr(checkpoint, "build", lambda content, path: ByHeight())
+    return network
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """The export folder of an untrained network, with its last.pt beside it."""
+    folder = tmp_path_factory.mktemp("run")
+    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    checkpoint.save(folder / "last.pt", model, {"features": []})
+    checkpoint.export(folder / "export", model)
+    return folder / "export"
+
+
+@pytest.fixture(scope="module")
+def room():
+    """A room of 4 m x 3 m x 2.2 m, z = 0 the floor: vertices (V, 3) float32 and triangles."""
+    shell = box_mesh(np.array([4.0, 3.0, 2.2]), np.full(3, 0.3), np.random.default_rng(0), inside_out=True)
+    return shell.xyz.astype(np.float32), shell.faces
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """A function that predicts tmp_path / "in.ply" and returns the exit code, the file written, and what was said."""
+
+    def run(network, *flags):
+        out = tmp_path / "out.ply"
+        code = predict.main(
+            ["--checkpoint", str(network), "--input", str(tmp_path / "in.ply"), "--out", str(out)] + [*flags]
+        )
+        said = capsys.readouterr()
+        return code, PlyData.read(out) if out.exists() else None, said.out + said.err
+
+    return run
+
+
+def element(name, columns, **lists):
+    table = np.empty(len(next(iter(columns.values()))), [(key, getattr(v, "dtype", "O")) for key, v in columns.items()])
+    for key, values in columns.items():
+        table[key] = values
+    return PlyElement.describe(table, name, **lists, comments=[f"about {name}"])
+
+
+def objects(lists):
+    array = np.empty(len(lists), "O")
+    array[:] = lists
+    return array
+
+
+@pytest.mark.parametrize("form", ["ascii", "<", ">"])
+def test_whatever_is_in_the_file_stays(by_height, room, run, tmp_path, form):
+    xyz, faces = room
+    rng = np.random.default_rng(1)
+    neighbours = objects([rng.random(n).astype("f4") for n in rng.integers(1, 4, len(xyz))])
+    vertex = {"quality": rng.random(len(xyz)), "z": xyz[:, 2], "y": xyz[:, 1], "x": xyz[:, 0], "flags": neighbours}
+    face = {"vertex_index": None, "material": np.arange(len(faces), dtype="i2")}
+    face["vertex_index"] = objects(
+        [row[: 2 + i % 2].tolist() + [0] * (i % 3) for i, row in enumerate(faces.astype("i4"))]
+    )
+    if form == ">":  # beside a list, plyfile writes big-endian numbers as little-endian ones
+        del vertex["flags"], face["material"]
+    elements = [
+        element("camera", {"angle": np.array([0.5], "f4")}),
+        element("vertex", vertex, val_types={"flags": "f4"}, len_types={"flags": "u2"}),
+        element("face", face),
+    ]
+    order = "=" if form == "ascii" else form
+    ply = PlyData(elements, form == "ascii", order, comments=["a scan"], obj_info=["of a room"])
+    ply.write(tmp_path / "in.ply")
+    code, out, said = run(by_height)
+    assert code == 0 and "warning" not in said, said
+    assert [e.name for e in out.elements] == ["camera", "vertex", "face"] and not out.text
+    assert (out.comments[0], out.obj_info) == ("a scan", ["of a room"])
+    for before in ply.elements:
+        after = out[before.name]
+        assert str(before.properties[0]) == str(after.properties[0])
+        for name in before.data.dtype.names:
+            assert all(np.array_equal(a, b) for a, b in zip(before[name], after[name], strict=True)), name
+    assert np.array_equal(out["vertex"]["label"], np.where(xyz[:, 2] < 0.01, FLOOR, WALL))
+    assert [out["vertex"].data.dtype[name] for name in RGB] == [np.uint8] * 3
+    assert np.array_equal(np.stack([out["vertex"][name] for name in RGB], 1), PALETTE[out["vertex"]["label"]])
+
+
+def test_the_summary_counts_the_classes(by_height, room, run, tmp_path):
+    write_coloured(tmp_path / "in.ply", room[0], np.zeros((len(room[0]), 3), np.uint8), room[1])
+    _, out, said = run(by_height)
+    floor = int((room[0][:, 2] < 0.01).sum())
+    lines = [line.split() for line in said.splitlines()]
+    assert ["wall", "1", str(len(room[0]) - floor), f"{100 - 100 * floor / len(room[0]):.1f}"] in lines
+    assert ["floor", "2", str(floor), f"{100 * floor / len(room[0]):.1f}"] in lines
+    assert not any(line[:1] == ["cabinet"] for line in lines)
+
+
+def test_what_the_prediction_takes_the_place_of_is_kept_once(by_height, room, run, tmp_path):
+    xyz, faces = room
+    colour = np.random.default_rng(0).integers(0, 256, (len(xyz), 3), np.uint8)
+    write_coloured(tmp_path / "in.ply", xyz, colour, faces, label=np.full(len(xyz), 7))
+    for _ in range(2):
+        code, out, _ = run(by_height)
+        assert code == 0 and np.array_equal(np.stack([out["vertex"]["input_" + name] for name in RGB], 1), colour)
+        assert (out["vertex"]["input_label"] == 7).all() and set(out["vertex"]["label"]) == {FLOOR, WALL}
+        assert np.array_equal(np.stack(out["face"]["vertex_indices"]), faces)
+        (tmp_path / "out.ply").rename(tmp_path / "in.ply")
+
+
+@pytest.mark.parametrize("up", predict.UPS)
+def test_scale_and_up_tell_of_other_coordinates(by_height, room, run, tmp_path, up):
+    """Millimetres, 500 km and 5000 km from the origin, as integers and on any side: the labels are the room's."""
+    axis, sign = "xyz".index(up[-1]), -1 if up[0] == "-" else 1
+    places = {name: None for name in "xyz"}
+    places["xyz"[axis]] = sign * room[0][:, 2].astype(float)
+    others = [name for name in "xyz" if places[name] is None]
+    places |= {others[0]: room[0][:, 0].astype(float), others[1]: room[0][:, 1].astype(float)}
+    far = {name: np.rint(1000 * values).astype("i4") + 5 * 10**8 for name, values in places.items()}
+    PlyData([element("vertex", far)]).write(tmp_path / "in.ply")
+    code, out, said = run(by_height, "--scale", "0.001", f"--up={up}")
+    assert code == 0 and "warning" not in said and " x 2.2 m" in said
+    assert np.array_equal(out["vertex"]["label"], np.where(room[0][:, 2] < 0.01, FLOOR, WALL))
+    assert np.array_equal(out["vertex"]["x"], far["x"])
+    double = {name: values.astype("f8") / 1000 for name, values in far.items()}
+    PlyData([element("vertex", double)]).write(tmp_path / "in.ply")
+    assert np.array_equal(run(by_height, f"--up={up}")[1]["vertex"]["label"], out["vertex"]["label"])
+
+
+@pytest.mark.parametrize("up", predict.UPS)
+def test_turning_is_no_mirror(up):
+    basis = predict.turned(np.eye(3), up)
+    assert np.linalg.det(basis) == pytest.approx(1)
+    upward = np.eye(3)["xyz".index(up[-1])] * (-1 if up[0] == "-" else 1)
+    assert np.array_equal(predict.turned(upward[None], up)[0], [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (lambda xyz: xyz, None),
+        (lambda xyz: xyz * 100, r"220 m is tall for a room: if these are centimetres, give --scale 0.01$"),
+        (lambda xyz: xyz / 10, r"0.4 x 0.3 x 0.22 m is small for a room"),
+        (lambda xyz: xyz[:, [1, 2, 0]], r"the largest flat area faces y, not z: if y is up, give --up=y"),
+        (lambda xyz: xyz[:, [2, 0, 1]], r"the largest flat area faces x, not z: if x is up, give --up=x"),
+        (lambda xyz: xyz + np.float32(4e6), r"float coordinates have steps of 0.25 m: export them as double"),
+    ],
+    ids=["as it should be", "centimetres", "decimetres", "y up", "x up", "on the globe"],
+)
+def test_what_is_odd_is_said(room, change, warning):
+    xyz = change(room[0] if warning else room[0][:2000])
+    ply = PlyData([element("vertex", dict(zip("xyz", xyz.T, strict=True)))])
+    points, seen = predict.coordinates("in.ply", ply, 1.0, "z")
+    found = predict.warnings(ply, points, seen, 1.0, "z")
+    if warning is None:
+        assert found == []
+    else:
+        assert any(re.search(warning, line) for line in found), found
+
+
+def test_points_without_coordinates_get_no_class(by_height, room, run, tmp_path):
+    xyz = room[0].copy()
+    xyz[5], xyz[7, 1] = np.nan, np.inf
+    write_coloured(tmp_path / "in.ply", xyz, np.zeros(xyz.shape, np.uint8))
+    code, out, said = run(by_height)
+    assert code == 0 and "warning: 2 vertices have NaN or infinite coordinates: they get label 0" in said
+    assert np.flatnonzero(out["vertex"]["label"] == 0).tolist() == [5, 7]
+    assert tuple(out["vertex"][5][name] for name in RGB) == UNLABELLED
+    write_coloured(tmp_path / "in.ply", xyz[5:6], np.zeros((1, 3), np.uint8))
+    (tmp_path / "out.ply").unlink()
+    assert run(by_height)[:2] == (1, None)
+
+
+@pytest.mark.parametrize("points", [1, 2, 300])
+def test_clouds_smaller_than_a_chunk(network, run, tmp_path, points):
+    xyz = np.random.default_rng(0).random((points, 3)).astype("f4")
+    write_coloured(tmp_path / "in.ply", xyz, np.zeros((points, 3), np.uint8))
+    code, out, _ = run(network)
+    assert code == 0 and len(out["vertex"]) == points and (out["vertex"]["label"] > 0).all()
+
+
+def test_checkpoint_and_export_and_every_run_give_the_same_bytes(network, room, run, tmp_path):
+    xyz = room[0][room[0][:, 0] < 1.4]
+    write_coloured(tmp_path / "in.ply", xyz, np.zeros(xyz.shape, np.uint8))
+    written = []
+    for weights in (network, network.parent / "last.pt", network):
+        assert run(weights)[0] == 0
+        written.append((tmp_path / "out.ply").read_bytes())
+    assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("features", [["colour"], ["normal"], ["colour", "normal"]])
+def test_point_features(room, run, tmp_path, features):
+    """The network gets what training gives it: colours in [0, 1], those before a prediction, and normals."""
+    xyz, faces = room
+    model = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3 * len(features)), seed=0)
+    checkpoint.export(tmp_path / "export", model, features)
+    colour = np.random.default_rng(0).integers(0, 256, (len(xyz), 3), np.uint8)
+    write_coloured(tmp_path / "in.ply", xyz, colour, faces)
+    assert run(tmp_path / "export")[0] == 0
+    first = PlyData.read(tmp_path / "out.ply")
+    (tmp_path / "out.ply").rename(tmp_path / "in.ply")
+    code, again, _ = run(tmp_path / "export")
+    assert code == 0 and np.array_equal(first["vertex"]["label"], again["vertex"]["label"])
+    if "colour" in features:
+        values = predict.feature("colour", "in.ply", again, "z")
+        assert values.dtype == np.float32 and np.allclose(255 * values, colour)
+    if "normal" in features:
+        floor = predict.feature("normal", "in.ply", again, "z")[(xyz[:, 2] < 0.01)]
+        assert np.median(floor[:, 2]) == pytest.approx(1)
+        assert np.median(predict.feature("normal", "in.ply", again, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(1)
+        write_coloured(tmp_path / "in.ply", xyz, colour)
+        assert "in.ply: the network takes normals; give the vertices nx" in run(tmp_path / "export")[2]
+
+
+def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, run, tmp_path, monkeypatch):
+    source, out = tmp_path / "in.ply", tmp_path / "out.ply"
+    write_coloured(source, room[0] * 1000, np.zeros(room[0].shape, np.uint8), room[1])
+    code, written, said = run(network)
+    assert (code, written) == (1, None) and "in.ply: the coordinates span 4000 x 3000 x 2200 m" in said
+    assert "--scale 0.001" in said
+    write_coloured(source, room[0], np.zeros(room[0].shape, np.uint8), room[1])
+    assert "last.pt: there is no such checkpoint" in run(tmp_path / "last.pt")[2]
+    assert "holds no readable model.safetensors" in run(tmp_path)[2]
+    assert run(network, "--scale", "0")[0] == 2
+    assert predict.main(["--checkpoint", str(network), "--input", str(source), "--out", str(source)]) == 2
+    whole = source.read_bytes()
+    source.write_bytes(whole[:-20])
+    code, written, said = run(network)
+    assert (code, written) == (1, None) and "error: " in said and "in.ply: truncated, or not a PLY file" in said
+    source.write_bytes(whole)
+
+    out.write_bytes(b"earlier")
+    content = checkpoint.read(network.parent / "last.pt")
+    content["model"]["classifier.bias"].fill_(float("nan"))
+    torch.save(content, tmp_path / "nan.pt")
+    flags = ["--checkpoint", str(tmp_path / "nan.pt"), "--input", str(source), "--out", str(out)]
+    assert predict.main(flags) == 1
+    monkeypatch.setattr(PlyData, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    flags[1] = str(network)
+    assert predict.main(flags) == 1
+    assert out.read_bytes() == b"earlier" and source.read_bytes() == whole
+    assert not list(tmp_path.glob("*.tmp"))
