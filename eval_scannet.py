@@ -28,6 +28,7 @@ from tqdm import tqdm
 import ops
 from data import metrics
 from data.atomic_write import replacing
+from data.coloured_ply import write_comparison
 from data.datasets import LabelPolicy, SceneTiles, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
 from data.scenes import SceneError, read_manifest
@@ -207,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="preprocessed scenes (default: those of the training run)")
     parser.add_argument("--split", choices=SPLITS, default="val")
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
+    parser.add_argument("--export-ply", type=whole_number(0), default=0, metavar="N", help="PLY of the first N scenes")
     parser.add_argument("--predictions", action="store_true", help="write predictions/<scan>.txt for any split")
     parser.add_argument("--allow-partial", action="store_true", help="score a split of which scenes are missing")
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
@@ -242,8 +244,12 @@ def _run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for result in evaluate(model.to(device), scenes, device, args.batch_size, args.workers):
         results.append(result)
+        if len(results) <= args.export_ply:
+            write_comparison(out / "ply", files[len(results) - 1].path, result.predicted)
         if args.split == "test" or args.predictions:
             write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
+    if args.export_ply:
+        print(f"prediction, truth and errors as coloured meshes: {out / 'ply'}")
     if args.split == "test" or args.predictions:
         print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from plyfile import PlyData, PlyElement, PlyListProperty
 
-from data.scannet import NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.atomic_write import replacing
+from data.scannet import CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.scenes import read_scene
 
 UNLABELLED = (205, 205, 205)  # not annotated, or outside the 20 classes
 RIGHT, WRONG = (0, 158, 115), (213, 94, 0)  # green and red that the colour-blind can tell apart (Okabe and Ito, 2008)
@@ -42,6 +44,23 @@ def write_coloured(path: Path, xyz, colour, faces=None, label=None) -> None:
     if faces is not None:
         rows["corners"] = faces
     path.write_bytes(header.encode("ascii") + b"\n" + vertex.tobytes() + rows.tobytes())
+
+
+def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray) -> None:
+    """<scene>_prediction.ply, and of a scene with labels _truth.ply and _errors.ply: its mesh, in its vertices' order.
+
+    Args: predicted (V,) classes 1..20. Raises SceneError if the scene file cannot be read.
+    """
+    scene = read_scene(scene_file, ("xyz", "nyu40", "faces"))
+    nyu40 = CLASS_TO_NYU40[predicted]
+    views = {"prediction": (class_colours(nyu40), nyu40)}
+    if scene.nyu40 is not None:
+        views["truth"] = class_colours(scene.nyu40), scene.nyu40
+        views["errors"] = error_colours(NYU40_TO_CLASS[scene.nyu40], predicted), None
+    folder.mkdir(parents=True, exist_ok=True)
+    for view, (colour, label) in views.items():
+        with replacing(folder / f"{scene.name}_{view}.ply") as temporary:
+            write_coloured(temporary, scene.xyz, colour, scene.faces, label)
 
 
 def with_prediction(ply: PlyData, nyu40: np.ndarray) -> PlyData:

@@ -25,8 +25,9 @@ from data.coloured_ply import KEPT, RGB, with_prediction
 from data.datasets import POINT_FEATURES, SceneTiles
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 from data.scans import MAX_EXTENT, ScanError, ply_column, ply_triangles, read_ply, vertex_normals
-from eval_scannet import choose_device, error_line, run_scene, whole_number
+from eval_scannet import choose_device, run_scene, whole_number
 from models import checkpoint
+from models.stopping import error_line
 
 UPS = ("x", "y", "z", "-x", "-y", "-z")
 TALL = 20.0  # m; a taller scan is a hall, or not in metres

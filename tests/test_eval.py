@@ -1,15 +1,18 @@
 import csv
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from plyfile import PlyData
 
 import eval_scannet
+from data.coloured_ply import RIGHT, UNLABELLED, WRONG
 from data.datasets import WholeScenes, scene_files
-from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
-from data.scenes import read_manifest, read_scene
+from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS, PALETTE
+from data.scenes import read_manifest, read_scene, write_scene
 from models import checkpoint, pointnet2
 
 
@@ -81,6 +84,40 @@ def test_the_test_split_gives_submission_files(weights, tiny_data, tmp_path):
     ids = np.array(path.read_text().split(), dtype=int)
     assert len(ids) == 5_000 and set(ids) <= set(CLASS_TO_NYU40[1:].tolist())
     assert not (out / "results.json").exists()
+
+
+def test_the_first_scenes_as_coloured_meshes(weights, rooms, tmp_path):
+    """Prediction, truth and errors on the scene's own mesh; of a scan without labels the prediction alone."""
+    data = rooms(train=1, val=1, test=1)
+    path = data / "scenes" / "room1_00.h5"
+    scene = dataclasses.replace(
+        read_scene(path, ("xyz", "nyu40", "colour")), faces=np.arange(4_998, dtype=np.int32).reshape(-1, 3)
+    )
+    write_scene(path, scene)
+    for split, views in (("val", ["errors", "prediction", "truth"]), ("test", ["prediction"])):
+        out = tmp_path / split
+        flags = ["--checkpoint", str(weights), "--data", str(data), "--split", split, "--export-ply", "3"]
+        assert eval_scannet.main([*flags, "--predictions", "--out", str(out)]) == 0
+        (submission,) = (out / "predictions").iterdir()
+        files = sorted((out / "ply").iterdir())
+        assert [file.name for file in files] == [f"{submission.stem}_{view}.ply" for view in views]
+        meshes = {view: PlyData.read(file) for view, file in zip(views, files, strict=True)}
+        assert np.array_equal(meshes["prediction"]["vertex"]["label"], np.loadtxt(submission))
+    assert len(meshes["prediction"]["face"]) == 0
+    meshes = {
+        view: PlyData.read(tmp_path / "val" / "ply" / f"room1_00_{view}.ply")
+        for view in ("errors", "prediction", "truth")
+    }
+    assert np.array_equal(meshes["truth"]["vertex"]["label"], scene.nyu40)
+    truth, predicted = (NYU40_TO_CLASS[meshes[view]["vertex"]["label"]] for view in ("truth", "prediction"))
+    expected = {"prediction": PALETTE[predicted], "truth": np.where(truth[:, None] > 0, PALETTE[truth], UNLABELLED)}
+    expected["errors"] = np.where((truth == predicted)[:, None], RIGHT, WRONG)
+    expected["errors"][truth == 0] = UNLABELLED
+    for view, mesh in meshes.items():
+        vertex = mesh["vertex"]
+        assert np.array_equal(np.stack([vertex[axis] for axis in "xyz"], 1), scene.xyz)
+        assert np.array_equal(np.stack(mesh["face"]["vertex_indices"]), scene.faces)
+        assert np.array_equal(np.stack([vertex[name] for name in ("red", "green", "blue")], 1), expected[view]), view
 
 
 def test_errors_name_the_file(weights, tmp_path, capsys):
