@@ -13,6 +13,7 @@ and latent_nodes.txt     of all nodes: how many are active, over how many points
 import argparse
 import os
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -304,13 +305,16 @@ def draw_page(chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> np.
         panel(grid[0, 0], "no node is active", [[REST / 255] * 3], 1)
         grid[1, 0].axis("off")
     bar = right.colorbar(ScalarMappable(cmap=COLOUR_MAP), ax=grid, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-    bar.set_label("weight, as a share of the node's largest; a ring is a point of the layer without weight")
+    label = "weight, as a share of the node's largest; a ring is a point of the layer without weight"
+    bar.set_label(textwrap.fill(label, int(11 * PANEL * columns)))
     gather, give = (psi.any(1).sum() for psi in of_kernel)
-    figure.suptitle(
+    title = (
         f"LatentGNN layer {layer.number}, kernel {kernel + 1}: of {len(psi)} latent nodes {gather} gather and {give} "
-        f"give in this chunk. Shown: the {len(nodes)} that give most. lambda = {layer.scale:.3f}",
-        fontsize=13,
+        "give in this chunk",
+        f"shown: {len(nodes)}, those that give most; lambda = {layer.scale:.3f}",
     )
+    letters = int(10 * figure.get_figwidth())  # a line's
+    figure.suptitle("\n".join(textwrap.fill(line, letters) for line in title), fontsize=12)
     figure.set_dpi(PAGE_DPI)
     figure.canvas.draw()
     page = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
