@@ -47,7 +47,7 @@ class NonLocal(nn.Module):
         elif self.affinity == "laplacian":
             a = F.normalize(theta.transpose(1, 2) @ phi, p=1, dim=2)  # (B, N, N)
             y = g @ a.transpose(1, 2)  # (B, h, N)
-        else:
-            rows = (t.transpose(1, 2) for t in (theta, phi, g))  # (B, N, h) each
-            y = F.scaled_dot_product_attention(*rows, scale=1.0).transpose(1, 2)  # (B, h, N)
+        else:  # of such contiguous tensors torch forms no N x N matrix
+            heads = (t.mT.unsqueeze(1).contiguous() for t in (theta, phi, g))  # (B, 1, N, h) each
+            y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1).mT  # (B, h, N)
         return x + self.norm(self.weight(y)).transpose(1, 2)  # (B, N, C)

@@ -1,6 +1,6 @@
 """Times this project's parts beside their alternatives, in one run, as ratios.
 
-    python scripts/benchmark.py ops [--threads T] [--rounds R] [--json FILE]
+    python scripts/benchmark.py step|latentgnn|scaling|eval|loader|ops [--threads T] [--rounds R] [--json FILE]
 
 Every subject prints tables of medians with their quartiles and of ratios, and writes every single time to --json.
 """
@@ -18,11 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from eval_scannet import whole_number
-from scripts.benchmarks import evaluation, loader, operators, step
+from scripts.benchmarks import evaluation, latentgnn, loader, operators, scaling, step
 
 SUBJECTS = {  # name: module with a docstring that says what is timed, add_arguments(parser) and run(args) -> dict
     "ops": operators,
     "step": step,
+    "latentgnn": latentgnn,
+    "scaling": scaling,
     "loader": loader,
     "eval": evaluation,
 }

@@ -7,7 +7,6 @@ is that of their time in a profile of torch's operators. Memory is the most that
 Linux only).
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -114,10 +113,10 @@ def measure_sizes(model: nn.Module, files: list[SceneFile], rounds: int) -> list
     """A row for each scene: the seconds of every round and of its parts, and the peak of the process's memory."""
     rows = []
     for file in files:  # the smallest first: memory that the allocator keeps would count for those after it
-        reset_peak_memory()
+        memory.reset_peak()
         scenes = TimedScenes([file], SEED)
         list(evaluate(model, scenes, CPU))
-        row = {"vertices": file.vertices, "draws": scenes.draws, "peak_mb": peak_memory()}
+        row = {"vertices": file.vertices, "draws": scenes.draws, "peak_mb": memory.peak()}
         rows.append(row | {"reading": [], "network": [], "scoring": []})
 
     def parts_into(file: SceneFile, row: dict) -> None:
@@ -165,13 +164,3 @@ def share_of_matrix_products(model: nn.Module, scene: SceneTiles) -> float:
     operators = profiled.key_averages()
     products = sum(operator.self_cpu_time_total for operator in operators if operator.key in MATRIX_PRODUCTS)
     return products / sum(operator.self_cpu_time_total for operator in operators)
-
-
-def reset_peak_memory() -> None:
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak of the resident memory
-
-
-def peak_memory() -> float | None:
-    """The most resident memory of this process since the reset, in MB."""
-    return memory.megabytes(memory.PEAK) if sys.platform == "linux" else None
