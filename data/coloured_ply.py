@@ -30,12 +30,16 @@ def error_colours(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.where(truth[:, None] > 0, colours, np.uint8(UNLABELLED))
 
 
-def write_coloured(path: Path, xyz, colour, faces=None, label=None) -> None:
-    """A mesh with ScanNet's properties: xyz (V, 3) float32, colour (V, 3) uint8, faces (F, 3), label (V,)."""
+def write_coloured(path: Path, xyz, colour, faces=None, label=None, **more: np.ndarray) -> None:
+    """A mesh with ScanNet's properties: xyz (V, 3) float32, colour (V, 3) uint8, faces (F, 3), label (V,).
+
+    more: further properties of the vertices by name, (V,) each.
+    """
     columns = dict(zip("xyz", xyz.T, strict=True)) | dict(zip(RGB, colour.T, strict=True))
     columns["alpha"] = np.full(len(xyz), 255, np.uint8)
     if label is not None:
         columns["label"] = label.astype("<u2")
+    columns |= more
     vertex = np.rec.fromarrays(list(columns.values()), names=list(columns))
     face = np.zeros(0 if faces is None else len(faces), [("vertex_indices", "<i4", (3,))])
     header = PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")], byte_order="<").header

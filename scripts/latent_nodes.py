@@ -29,13 +29,13 @@ from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
-from plyfile import PlyData, PlyElement
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import ops
 from data.atomic_write import replacing
+from data.coloured_ply import UNLABELLED, class_colours, write_coloured
 from data.datasets import LabelPolicy, SceneFile, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE, SPLITS
 from data.scenes import SceneError, read_manifest, read_scene
@@ -45,7 +45,7 @@ from models.latentgnn import LatentGNN
 from models.pointnet2 import CENTRES, PointNet2
 from models.reference import latentgnn_affinities, latentgnn_graph
 from models.stopping import error_line
-from scripts.render_scene import AZIMUTH, UNLABELLED, class_colours, view_axes
+from scripts.render_scene import AZIMUTH, view_axes
 
 LAYERS = tuple(range(1, 1 + len(CENTRES)))
 DIRECTIONS = {"gathers from": r"$\psi_{v2l}$", "gives to": r"$\psi_{l2v}$"}
@@ -351,11 +351,10 @@ def write_ply(path: Path, chunk: Chunk, layer: Layer, kernel: int, nodes: np.nda
         ]
         for column, (node, colour, weight) in enumerate(columns):
             xyz = chunk.xyz + np.float32(step * (column, -row, 0))
-            values = *xyz.T, *colour.T, weight, np.full(len(xyz), node, np.int32)
-            copies.append(np.rec.fromarrays(values, names="x, y, z, red, green, blue, weight, node"))
-    vertex = np.concatenate(copies)
+            copies.append((xyz, colour, weight, np.full(len(xyz), node, np.int32)))
+    xyz, colour, weight, node = map(np.concatenate, zip(*copies, strict=True))
     with replacing(path) as temporary:
-        PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<").write(temporary)
+        write_coloured(temporary, xyz, colour, weight=weight, node=node)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
