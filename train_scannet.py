@@ -43,7 +43,6 @@ from models.run_folder import (
     RunLog,
     environment,
     open_run_folder,
-    refuse_other_settings,
     refuse_run_folder,
     write_json,
 )
@@ -185,8 +184,10 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     )
     if chunks.left_out:
         history.say(f"without annotation and left out: {', '.join(chunks.left_out)}")
+    if notice:
+        history.say(notice)
     if state:
-        history.say(f"{notice}going on after {whole_epochs} epochs and {len(losses)} steps")
+        history.say(f"going on after {whole_epochs} epochs and {len(losses)} steps")
 
     def validate(epoch: int) -> float | None:
         """Score the validation scenes by pn2-wholescene and log it. Returns voxel accuracy; None if told to stop."""
@@ -304,11 +305,10 @@ def prepare(
     refuse_run_folder(args)
     data_dir = args.data or make_synthetic_data()
     manifest = read_manifest(data_dir)
-    found = open_run_folder(args)
+    found = open_run_folder(args, {**dataclasses.asdict(network), **config}, FREE_ON_RESUME)
     if found is None:
         return data_dir, manifest, None, ""
     path, state, notice = found
-    refuse_other_settings({**dataclasses.asdict(network), **config}, state, path, FREE_ON_RESUME)
     if state.get("scenes_digest") != scenes_digest(manifest):
         raise TrainingError(f"{path} was trained on other scenes than those of {data_dir}; give its --data")
     return data_dir, manifest, state, notice

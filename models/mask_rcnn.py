@@ -25,17 +25,17 @@ class MaskRCNNConfig:
     """What rebuilds a network.
 
     Attributes:
-        category_ids: COCO's ids of the categories; class k of the network is category_ids[k - 1], class 0 background.
+        classes: with the background, class 0. Class k is COCO's category with the id k, some of which are unused.
         stages: which stages end in a context layer.
         kernels, stride: K and C / c of LatentGNN. The paper's parameters are those of stride 16; the authors' scripts
             set 8. It has no batch norm here: two images a GPU are too few.
         pretrained: batch norm of the backbone stays as it was pretrained, its stem and stage 2 are not trained.
             Otherwise all of it is trained, with batch norm.
-        min_size, max_size: pixels; images are scaled to this short side, or less where the long side would exceed
-            max_size.
+        min_size: pixels of the short side that images are scaled to, or less where the long one would be above 5/3 of
+            it (1333 for 800).
     """
 
-    category_ids: tuple[int, ...]
+    classes: int = 91
     backbone: str = "resnet50"
     context: str = "latentgnn"
     stages: tuple[int, ...] = (4,)
@@ -43,18 +43,12 @@ class MaskRCNNConfig:
     stride: int = 16
     pretrained: bool = True
     min_size: int = 800
-    max_size: int = 1333
 
     def __post_init__(self):
-        for name, value, allowed in (
-            ("backbone", self.backbone, tuple(BACKBONES)),
-            ("context", self.context, CONTEXTS),
-            *(("stages", stage, tuple(LATENT_NODES)) for stage in self.stages),
-        ):
+        choices = [("backbone", self.backbone, BACKBONES), ("context", self.context, CONTEXTS)]
+        for name, value, allowed in choices + [("stages", stage, LATENT_NODES) for stage in self.stages]:
             if value not in allowed:
-                raise ValueError(f"MaskRCNNConfig: {name} must be of {allowed}, got {value!r}")
-        for name in ("category_ids", "stages"):  # JSON has no tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+                raise ValueError(f"MaskRCNNConfig: {name} must be of {tuple(allowed)}, got {value!r}")
 
 
 def context_layers(config: MaskRCNNConfig) -> dict[str, nn.Module]:
@@ -70,35 +64,37 @@ def context_layers(config: MaskRCNNConfig) -> dict[str, nn.Module]:
     return layers
 
 
-def build(config: MaskRCNNConfig, seed: int, backbone_weights: dict[str, torch.Tensor] | None = None) -> nn.Module:
+def build(config: MaskRCNNConfig, seed: int, download: bool = False) -> nn.Module:
     """torchvision's MaskRCNN with random weights drawn from `seed`; the global random state is left as it was.
 
     In training mode it takes images and targets and returns a dict of losses, in evaluation mode it takes images and
     returns detections; shapes as in torchvision's documentation.
 
     Args:
-        backbone_weights: state_dict of torchvision's classifier of that name; its last layer is not used.
+        download: give the backbone torchvision's ImageNet weights, from the folder where torch.hub keeps them or the
+            net; OSError if they are not to be had.
 
-    Raises ImportError if torchvision is missing, RuntimeError if it does not fit torch or the weights the backbone.
+    Raises ImportError if torchvision is missing, RuntimeError if it does not fit torch.
     """
+    from torchvision.models import get_model_weights
     from torchvision.models.detection import MaskRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
 
+    weights = get_model_weights(config.backbone)["IMAGENET1K_V1"]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reset the GPUs' generators
-        backbone = resnet_fpn_backbone(
-            backbone_name=config.backbone,
-            weights=None,
-            norm_layer=FrozenBatchNorm2d if config.pretrained else nn.BatchNorm2d,
-            trainable_layers=TRAINED_LAYERS if config.pretrained else 5,
-        )
-        if backbone_weights is not None:
-            body = {key: value for key, value in backbone_weights.items() if not key.startswith("fc.")}
-            backbone.body.load_state_dict(body)
-        model = MaskRCNN(
-            backbone, num_classes=1 + len(config.category_ids), min_size=config.min_size, max_size=config.max_size
-        )
+        try:
+            backbone = resnet_fpn_backbone(
+                backbone_name=config.backbone,
+                weights=weights if download else None,
+                norm_layer=FrozenBatchNorm2d if config.pretrained else nn.BatchNorm2d,
+                trainable_layers=TRAINED_LAYERS if config.pretrained else 5,
+            )
+        except OSError as error:
+            folder = f"{torch.hub.get_dir()}/checkpoints"
+            raise OSError(f"{weights.url} cannot be downloaded ({error}); put that file into {folder}") from error
+        model = MaskRCNN(backbone, config.classes, min_size=config.min_size, max_size=config.min_size * 5 // 3)
         insert_context(model, context_layers(config))  # after torchvision froze its layers: these are always trained
     model.config = config
     return model

@@ -33,14 +33,29 @@ def refuse_run_folder(args: argparse.Namespace) -> None:
         raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
 
 
-def open_run_folder(args: argparse.Namespace) -> tuple[Path, dict, str] | None:
-    """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run."""
+def open_run_folder(args: argparse.Namespace, settings: dict, free: tuple[str, ...]) -> tuple[Path, dict, str] | None:
+    """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run.
+
+    TrainingError if that is of a run with other settings, but for the `free` ones.
+    """
     checkpoints = args.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     lock(args.out)
     for orphan in [*args.out.glob("*.tmp"), *checkpoints.glob("*.tmp")]:  # of a process that was killed as it wrote
         orphan.unlink()
-    return checkpoint.read_newest(checkpoints) if args.resume else None
+    found = checkpoint.read_newest(checkpoints) if args.resume else None
+    if found:
+        path, state, _ = found
+        ours = {**settings, "world_size": distributed.world_size()}
+        saved = {**state["model_config"], **state["config"], "world_size": state.get("world_size")}
+        differing = [
+            f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
+            for key in ours
+            if key not in free and saved.get(key) != ours[key]
+        ]
+        if differing:
+            raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
+    return found
 
 
 def lock(folder: Path) -> None:
@@ -60,19 +75,6 @@ def lock(folder: Path) -> None:
         print(f"{folder} cannot be locked ({error}): start no second run in it", file=sys.stderr)
     os.truncate(file, 0)
     os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
-
-
-def refuse_other_settings(settings: dict, state: dict, path: Path, free: tuple[str, ...]) -> None:
-    """TrainingError unless the checkpoint `state`, read from `path`, has these settings but for the `free` ones."""
-    ours = {**settings, "world_size": distributed.world_size()}
-    saved = {**state["model_config"], **state["config"], "world_size": state.get("world_size")}
-    differing = [
-        f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
-        for key in ours
-        if key not in free and saved.get(key) != ours[key]
-    ]
-    if differing:
-        raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
 
 
 def environment(device: torch.device) -> dict:

@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_sc
 from torch import nn
 
 from data.atomic_write import replacing
-from data.coco import CocoError, Images, evaluate
+from data.coco import CocoError, evaluate, open_split
 from eval_scannet import choose_device, run_folder, whole_number
 from models import checkpoint, mask_rcnn
 from models.stopping import error_line
@@ -54,8 +54,8 @@ def _run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     content = checkpoint.read(args.checkpoint)
     model = load(content, args.checkpoint)
-    images = Images(args.data or content["config"]["data"], args.split)
-    if images.category_ids != model.config.category_ids:
+    images = open_split(args.data or content["config"]["data"], args.split)
+    if 1 + max(images.coco.cats) != model.config.classes:
         raise CocoError(f"{args.split} has other categories than the set that {args.checkpoint} was trained on")
     sha256 = checkpoint.weights_sha256(model)
     out = args.out or run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"

@@ -10,10 +10,12 @@ Needs its own environment: pip install -r scripts/requirements-coco.txt
 
 import argparse
 import dataclasses
+import itertools
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -21,23 +23,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data.coco import Batches, CocoError, TrainingImages
+from data.coco import CocoError, TrainingImages
+from data.datasets import ChunkBatches
 from eval_scannet import choose_device, whole_number
 from models import checkpoint, distributed, mask_rcnn
-from models.run_folder import (
-    NOT_SETTINGS,
-    RunLog,
-    environment,
-    open_run_folder,
-    refuse_other_settings,
-    refuse_run_folder,
-    write_json,
-)
-from models.stopping import StopRequest, TrainingError, fail, ignore_signals, run
+from models.run_folder import NOT_SETTINGS, RunLog, environment, open_run_folder, refuse_run_folder, write_json
+from models.stopping import StopRequest, fail, ignore_signals, run
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
@@ -65,7 +59,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if it has none")
     add("--model", choices=list(MODELS), default="latentgnn")
     add("--backbone", choices=list(mask_rcnn.BACKBONES), default="resnet50")
-    add("--weights", default="imagenet", help="of the backbone: imagenet (torchvision downloads it), none, or a file")
+    add(
+        "--pretrained",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="backbone with torchvision's ImageNet weights, downloaded once; else all is trained, with batch norm",
+    )
     add("--stages", type=int, nargs="+", choices=list(mask_rcnn.LATENT_NODES), default=[4], help="that get a layer")
     add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
     add("--stride", type=whole_number(1), default=16, help="of LatentGNN's channels; the authors' scripts have 8")
@@ -97,37 +96,37 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     distributed.of_rank_0(refuse_run_folder, args)
     images = TrainingImages(args.data, "train2017", args.seed)
     network = mask_rcnn.MaskRCNNConfig(
-        category_ids=images.category_ids,
+        classes=images.classes,
         backbone=args.backbone,
         context=MODELS[args.model],
         stages=args.stages,
         kernels=args.kernels,
         stride=args.stride,
-        pretrained=args.weights != "none",
+        pretrained=args.pretrained,
         min_size=args.min_size,
-        max_size=args.min_size * 5 // 3,  # 1333 for 800
     )
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     config |= {"data": str(args.data.resolve()), "images": len(images)}
-    state = distributed.of_rank_0(prepare, args, {**config, **dataclasses.asdict(network)})
-    last = args.out / "checkpoints" / checkpoint.LAST
+    settings = {**dataclasses.asdict(network), **config}
+    found = distributed.of_rank_0(open_run_folder, args, settings, FREE_ON_RESUME)
+    _, state, notice = found or (None, None, "")
+    last, done = args.out / "checkpoints" / checkpoint.LAST, 0
 
-    weights = None if state else backbone_weights(args)
-    model = mask_rcnn.build(network, args.seed, weights).to(device)
+    # The other ranks get rank 0's weights from distributed.parallel
+    model = mask_rcnn.build(network, args.seed, download=args.pretrained and not state and rank == 0).to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=args.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    done = 0
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["step"]
     forward = distributed.parallel(model)
-    batches = Batches(len(images), args.batch_size, args.steps, args.seed, done, rank, world_size)
+    batches = ChunkBatches(len(images), args.batch_size, args.seed, rank, world_size)
     loader = DataLoader(
         images,
         batch_sampler=batches,
         num_workers=args.workers,
-        collate_fn=unzip,
+        collate_fn=list,  # images of different sizes make no batch of one tensor
         worker_init_fn=ignore_signals,
     )
 
@@ -137,6 +136,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         write_json(args.out / "environment.json", environment(device))
     history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in trained):,} trained parameters")
     history.say(f"{world_size} x {device}, {len(images)} images with objects, batch {args.batch_size}")
+    if notice:
+        history.say(notice)
     history.say(f"steps {done} to {args.steps}")
 
     def save() -> None:
@@ -146,13 +147,13 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     model.train()
     losses, started = [], time.perf_counter()
     progress = tqdm(total=args.steps, initial=done, unit="step", disable=None if rank == 0 else True)
-    for pictures, targets in loader:
+    for batch in itertools.islice(batches_from(done, loader, batches), args.steps - done):
         rate = learning_rate(args, done)
         optimizer.param_groups[0]["lr"] = rate
         torch.manual_seed(distributed.seed_of_step(args.seed, done, rank))  # of the boxes that losses are of
-        image_ids = [target.pop("image_id") for target in targets]
-        targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-        loss = sum(forward([picture.to(device) for picture in pictures], targets).values())
+        image_ids = [target.pop("image_id") for _, target in batch]
+        targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
+        loss = sum(forward([image.to(device) for image, _ in batch], targets).values())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         gradient = torch.nn.utils.get_total_norm([p.grad for p in trained])
@@ -186,38 +187,13 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     return 0
 
 
-def prepare(args: argparse.Namespace, settings: dict) -> dict | None:
-    """The entries of the checkpoint to go on from, or None. TrainingError if it is of another run."""
-    found = open_run_folder(args)
-    if found is None:
-        return None
-    path, state, notice = found
-    if notice:
-        print(notice, file=sys.stderr)
-    refuse_other_settings(settings, state, path, FREE_ON_RESUME)
-    return state
-
-
-def backbone_weights(args: argparse.Namespace) -> dict[str, Tensor] | None:
-    """The state_dict that --weights names. OSError or TrainingError if it is not to be had."""
-    if args.weights == "none":
-        return None
-    if args.weights == "imagenet":
-        from torchvision.models import get_model_weights
-
-        return get_model_weights(args.backbone)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
-    try:
-        return torch.load(args.weights, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a file of another kind makes the unpickler raise almost anything
-        raise TrainingError(f"{args.weights}: cannot be read as a state_dict ({str(error).splitlines()[0]})") from error
-
-
-def unzip(items: list[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:
-    """Images of different sizes make no batch of one tensor."""
-    pictures, targets = zip(*items, strict=True)
-    return list(pictures), list(targets)
+def batches_from(step: int, loader: DataLoader, batches: ChunkBatches) -> Iterator[list]:
+    """The batches of step, step + 1, ... without end, through as many epochs as it takes."""
+    for epoch in itertools.count(step // len(batches)):
+        batches.set_epoch(epoch, first_step=step % len(batches))
+        for batch in loader:
+            yield batch
+            step += 1
 
 
 if __name__ == "__main__":

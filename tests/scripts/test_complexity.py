@@ -43,7 +43,7 @@ def test_latentgnn(kernels, weight):
 @pytest.mark.parametrize(("kernels", "stride"), [(1, 16), (2, 8)])
 def test_latentgnn_in_mask_rcnn(stage, channels, d, n, kernels, stride):
     c = channels // stride
-    assert complexity.count_in_mask_rcnn(MaskRCNNConfig((), stages=(stage,), kernels=kernels, stride=stride)) == {
+    assert complexity.count_in_mask_rcnn(MaskRCNNConfig(stages=(stage,), kernels=kernels, stride=stride)) == {
         "parameters": 2 * channels * c + kernels * (2 * c * d + c * c + c * channels) + 1,
         "conv_macs": n * (2 * channels * c + kernels * (2 * c * d + c * c + c * channels)),
         "product_macs": kernels * (2 * n * d * c + 2 * d * d * c),
@@ -52,7 +52,7 @@ def test_latentgnn_in_mask_rcnn(stage, channels, d, n, kernels, stride):
 
 def test_non_local_in_mask_rcnn():
     n = 3559
-    assert complexity.count_in_mask_rcnn(MaskRCNNConfig((), context="non_local", stages=(4,))) == {
+    assert complexity.count_in_mask_rcnn(MaskRCNNConfig(context="non_local", stages=(4,))) == {
         "parameters": 4 * 1024 * 512 + 2 * 1024,
         "conv_macs": n * 4 * 1024 * 512,
         "product_macs": 2 * n * n * 512,
@@ -60,8 +60,8 @@ def test_non_local_in_mask_rcnn():
 
 
 def test_three_stages_cost_what_each_of_them_does():
-    together = complexity.count_in_mask_rcnn(MaskRCNNConfig((), stages=(3, 4, 5)))
-    each = [complexity.count_in_mask_rcnn(MaskRCNNConfig((), stages=(stage,))) for stage in (3, 4, 5)]
+    together = complexity.count_in_mask_rcnn(MaskRCNNConfig(stages=(3, 4, 5)))
+    each = [complexity.count_in_mask_rcnn(MaskRCNNConfig(stages=(stage,))) for stage in (3, 4, 5)]
     assert together == {key: sum(counted[key] for counted in each) for key in together}
     assert together["parameters"] == 59_777 + 213_505 + 815_617
 

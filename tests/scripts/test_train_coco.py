@@ -3,6 +3,8 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 pytest.importorskip("data.coco", exc_type=ImportError)
 
+from data.datasets import ChunkBatches
 from models import checkpoint, mask_rcnn, pointnet2
 from scripts import eval_coco, train_coco
 
@@ -17,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(data, out, *more):
-    small = ["--backbone", "resnet18", "--weights", "none", "--min-size", "64", "--stages", "3", "4", "5"]
+    small = ["--backbone", "resnet18", "--no-pretrained", "--min-size", "64", "--stages", "3", "4", "5"]
     quick = ["--batch-size", "2", "--steps", "3", "--lr", "0.005", "--warmup", "2", "--workers", "0", "--device", "cpu"]
     return ["--data", str(data), "--out", str(out), *small, *quick, *more]
 
@@ -60,6 +63,12 @@ def test_the_run_folder_is_that_of_the_point_clouds(run):
     assert all(body[f"layer{layer}"].context.scale.item() != 0 for layer in (2, 3, 4))
 
 
+def test_batches_go_on_in_the_midst_of_an_epoch():
+    batches = ChunkBatches(num_scenes=7, batch_size=2, seed=0)  # three steps an epoch
+    whole, resumed = (list(islice(train_coco.batches_from(step, batches, batches), 9 - step)) for step in (0, 4))
+    assert resumed == whole[4:] and [batch[0][:2] for batch in resumed] == [(1, 2), (1, 4), (2, 0), (2, 2), (2, 4)]
+
+
 def test_a_run_that_was_told_to_stop_ends_where_an_uninterrupted_one_does(run, coco_data, tmp_path, monkeypatch):
     schedule = train_coco.learning_rate
 
@@ -91,28 +100,41 @@ def test_losses_that_are_not_finite_end_the_run_by_name(coco_data, tmp_path, cap
     assert not (tmp_path / "bad" / "checkpoints" / "last.pt").exists()
 
 
-def test_weights_from_a_file(coco_data, tmp_path, capsys):
-    from torchvision.models import resnet18
+@pytest.fixture
+def torch_home(tmp_path, monkeypatch):
+    """Where torch.hub keeps what it downloads: an empty folder."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+def test_two_ranks_share_each_batch_and_the_pretrained_weights(coco_data, tmp_path, torch_home):
+    from torchvision.models import ResNet18_Weights, resnet18
 
     classifier = resnet18(weights=None).state_dict()
-    torch.save(classifier, tmp_path / "resnet18.pt")
-    command = arguments(coco_data, tmp_path / "run", "--weights", str(tmp_path / "resnet18.pt"), "--steps", "1")
-    assert train_coco.main(command) == 0
-    trained = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt")
-    assert torch.equal(trained["model"]["backbone.body.conv1.weight"], classifier["conv1.weight"])  # frozen
-    (tmp_path / "resnet18.pt").write_text("nothing of the kind")
-    assert train_coco.main([*command, "--out", str(tmp_path / "other")]) == 1
-    assert "resnet18.pt: cannot be read as a state_dict" in capsys.readouterr().err
-
-
-def test_two_ranks_share_each_batch(coco_data, tmp_path):
+    torch.save(classifier, torch_home / ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, "scripts/train_coco.py", *arguments(coco_data, tmp_path / "run", "--steps", "2")]
+    options = arguments(coco_data, tmp_path / "run", "--steps", "2", "--pretrained")
+    command = [*torchrun, "scripts/train_coco.py", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt")["world_size"] == 2
-    assert "2 x cpu" in (tmp_path / "run" / "log.txt").read_text() and len(losses(tmp_path / "run")) == 1
+    trained = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert trained["world_size"] == 2 and "2 x cpu" in (tmp_path / "run" / "log.txt").read_text()
+    assert torch.equal(trained["model"]["backbone.body.conv1.weight"], classifier["conv1.weight"])  # frozen
+    assert len(losses(tmp_path / "run")) == 1
+
+
+def test_weights_that_cannot_be_downloaded_end_the_run_with_one_line(
+    coco_data, tmp_path, torch_home, monkeypatch, capsys
+):
+    def offline(url, *rest, **options):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    assert train_coco.main(arguments(coco_data, tmp_path / "run", "--pretrained")) == 1
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "resnet18" in message and "no route to host" in message and message.endswith(f"into {torch_home}")
 
 
 def test_evaluation_writes_the_report(run, coco_data, tmp_path):
