@@ -181,7 +181,10 @@ class _Length(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, dim):
-        norm = x.square().sum(dim, keepdim=True).sqrt_().clamp_(min=MIN_LENGTH)
+        if dim == x.dim() - 1:
+            norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_(min=MIN_LENGTH)
+        else:  # on the CPU 50 times faster than vector_norm, which does not vectorise over other axes
+            norm = x.square().sum(dim, keepdim=True).sqrt_().clamp_(min=MIN_LENGTH)
         ctx.save_for_backward(x, norm)
         return norm
 
