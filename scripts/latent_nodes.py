@@ -68,7 +68,7 @@ active     nodes with a weight w above 0 on some point, in gathering (psi_v2l) a
 spread     effective number of points of such a node, (sum w)^2 / sum w^2, as a share of the layer's points
 per point  effective number of nodes that give to a point
 alike      mean cosine between the weights of two active nodes; 1 if all do the same
-Random weights, ReLU of a normal number: spread {RANDOM:.0%}, per point {RANDOM:.2f} x nodes, alike {RANDOM:.2f}"""
+Random weights, ReLU of normals: rank 1.0, spread {RANDOM:.0%}, per point {RANDOM:.2f} x nodes, alike {RANDOM:.2f}"""
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def draw_page(chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> np.
     shown = np.zeros(1, int) if chunk.nyu40 is None else np.unique(NYU40_TO_CLASS[chunk.nyu40])
     legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in shown if k]
     legend += [Patch(color=np.array(UNLABELLED) / 255, label="other")] * (0 in shown)
-    left.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=8, handlelength=1)
+    left.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=1)
 
     grid = right.subplots(2, columns, squeeze=False)
     largest = LARGEST_DOT * (CENTRES[0] / m) ** 0.5  # points^2: the fewer, the larger

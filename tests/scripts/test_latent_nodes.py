@@ -92,6 +92,10 @@ def test_spread_likeness_and_rank():
     random = np.maximum(np.random.default_rng(0).normal(size=(300, 2000)), 0)  # what the legend says of random weights
     assert latent_nodes.spread(random, 1).mean() / 2000 == pytest.approx(latent_nodes.RANDOM, abs=0.01)
     assert latent_nodes.likeness(random) == pytest.approx(latent_nodes.RANDOM, abs=0.01)
+    v2l, l2v = random[:80, :1000], random[80:160, :1000]
+    z = nn.functional.normalize(torch.from_numpy(v2l) @ cloud()[:1000].double().sub(0.9), dim=1)
+    assert latent_nodes.rank(v2l, (z @ z.T).softmax(1).numpy(), l2v) == pytest.approx(1, abs=0.01)
+    assert latent_nodes.rank(v2l, np.eye(80), l2v) > 1.05
 
     apart = np.eye(3, 12)
     assert latent_nodes.rank(apart, np.eye(3), apart) == pytest.approx(3)
