@@ -1,6 +1,7 @@
 """Score a checkpoint on the whole scenes of a split and write the report.
 
     python eval_scannet.py --checkpoint runs/x/checkpoints/last.pt --data datasets/scannet
+    torchrun --standalone --nproc-per-node=4 eval_scannet.py --checkpoint runs/x/checkpoints/last.pt
 
 Two protocols, each over every tile of every scene (PointNet++'s whole-scene test; ScanNet's benchmark):
 pn2-wholescene     8192 points drawn from every tile of 1.5 m, scored by point and by voxel
@@ -13,7 +14,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,19 +23,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_sc
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import ops
 from data import metrics
 from data.atomic_write import replacing
 from data.coloured_ply import write_comparison
-from data.datasets import LabelPolicy, SceneTiles, WholeScenes, scene_files
+from data.datasets import LabelPolicy, SceneFile, SceneTiles, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
 from data.scenes import SceneError, read_manifest
-from models import checkpoint
+from models import checkpoint, distributed
 from models.pointnet2 import PointNet2
-from models.stopping import error_line
+from models.stopping import StopRequest, ignore_signals, run
 
 PROTOCOLS = ["pn2-wholescene", "scannet-benchmark"]
 
@@ -52,9 +53,15 @@ class SceneResult:
 
 
 def evaluate(
-    model: PointNet2, scenes: WholeScenes, device: torch.device, batch_size: int | None = None, workers: int = 0
-) -> Iterator[SceneResult]:
-    """Score the scenes, in order. Worker processes read and tile the next ones while the network works.
+    model: PointNet2,
+    scenes: WholeScenes,
+    device: torch.device,
+    batch_size: int | None = None,
+    workers: int = 0,
+    stop: StopRequest | None = None,
+) -> list[SceneResult] | None:
+    """Score the scenes, in order; None if a rank was told to stop. Worker processes read and tile the next ones
+    meanwhile. Of W ranks, which all have to call this, each scores every W-th scene and returns the results of all.
 
     The network takes `batch_size` draws at a time, of one scene or of several: by default 1 on the CPU, and 16 on a
     GPU. The last batch is filled up with copies of its last draw: matrix products of another shape may be rounded
@@ -62,9 +69,26 @@ def evaluate(
     """
     model.eval()
     batch_size = batch_size or default_batch_size(device)
-    loader = DataLoader(scenes, batch_size=None, num_workers=workers)
+    rank, world_size = distributed.rank(), distributed.world_size()
+    share = Subset(scenes, range(rank, len(scenes), world_size))  # unpadded: a rank's may be empty
+    loader = DataLoader(share, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals)
+    progress = tqdm(loader, desc="scenes", unit="scene", leave=False, disable=None if rank == 0 else True)
+    results = []
+    for result in _results(model, progress, device, batch_size):
+        results.append(result)
+        if stop and stop.signal:
+            break
+    shares = distributed.of_all_ranks((results, bool(stop and stop.signal)))
+    if any(stopped for _, stopped in shares):
+        return None
+    return [shares[number % world_size][0][number // world_size] for number in range(len(scenes))]
+
+
+def _results(
+    model: PointNet2, scenes: Iterable[SceneTiles], device: torch.device, batch_size: int
+) -> Iterator[SceneResult]:
     unfinished, batch = deque(), []
-    for scene in tqdm(loader, desc="scenes", unit="scene", leave=False, disable=None):
+    for scene in scenes:
         score = SceneScore(scene)
         unfinished.append(score)
         for draw in score.draws:
@@ -191,15 +215,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    try:
-        return _run(args)
-    except (checkpoint.CheckpointError, SceneError, ops.cpu.CompileError, OSError) as error:
-        print(error_line(error), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was scored", file=sys.stderr)
-        return 130
+    return run(_parser().parse_args, score, argv, (SceneError, ops.cpu.CompileError), "nothing was scored")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -219,46 +235,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(args: argparse.Namespace) -> int:
+def score(args: argparse.Namespace, stop: StopRequest) -> int:
+    """The evaluation, in every rank. Returns the exit code."""
     device = choose_device(args.device)
-    content = checkpoint.read(args.checkpoint)
+    content, data_dir, files, expected = distributed.of_rank_0(_open, args)
+    if len(files) < expected and not args.allow_partial:
+        return 2
     model = checkpoint.build(content, args.checkpoint)
-    config = content["config"]  # of the training run
-    data_dir = args.data or Path(config["data"])
-    manifest = read_manifest(data_dir)
-    files = scene_files(data_dir, manifest, args.split)
-    expected = manifest["expected"][args.split]
-    if len(files) < expected:
-        print(f"{data_dir}: {len(files)} of the {expected} scenes of the {args.split} split are there")
-        if not args.allow_partial:
-            print("error: preprocess the others, or score these with --allow-partial", file=sys.stderr)
-            return 2
-
     ops.use(args.ops)
     sha256 = checkpoint.weights_sha256(model)
     out = args.out or run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
-    print(f"device {device}, {ops.describe()}\n{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
+    if distributed.rank() == 0:
+        ranks = f"{distributed.world_size()} x {device}"
+        print(f"{ranks}, {ops.describe()}\n{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
+    config = content["config"]  # of the training run
     policy = LabelPolicy(config["unannotated"], config["other"])
     scenes = WholeScenes(files, args.seed, policy, config["features"])
-    results = []
-    out.mkdir(parents=True, exist_ok=True)
-    for result in evaluate(model.to(device), scenes, device, args.batch_size, args.workers):
-        results.append(result)
-        if len(results) <= args.export_ply:
-            write_comparison(out / "ply", files[len(results) - 1].path, result.predicted)
-        if args.split == "test" or args.predictions:
-            write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
-    if args.export_ply:
-        print(f"prediction, truth and errors as coloured meshes: {out / 'ply'}")
-    if args.split == "test" or args.predictions:
-        print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
-
-    counts = add_counts(results)
-    if not counts["vertex"].any():
-        print("no scene of this split has labels: nothing to score")
-        return 0
-    report = {
-        **metrics.scores(counts),
+    results = evaluate(model.to(device), scenes, device, args.batch_size, args.workers)
+    facts = {
         "split": args.split,
         "scenes": len(results),
         "expected_scenes": expected,
@@ -271,19 +265,54 @@ def _run(args: argparse.Namespace) -> int:
         "other": policy.other,
         "seed": args.seed,
     }
+    distributed.of_rank_0(write_report, out, args, files, results, facts)
+    return 0
+
+
+def _open(args: argparse.Namespace) -> tuple[dict, Path, list[SceneFile], int]:
+    """The checkpoint's entries, the data folder, the split's scenes that are there, and how many it should have."""
+    content = checkpoint.read(args.checkpoint)
+    data_dir = args.data or Path(content["config"]["data"])
+    manifest = read_manifest(data_dir)
+    files = scene_files(data_dir, manifest, args.split)
+    expected = manifest["expected"][args.split]
+    if len(files) < expected:
+        print(f"{data_dir}: {len(files)} of the {expected} scenes of the {args.split} split are there")
+        if not args.allow_partial:
+            print("error: preprocess the others, or score these with --allow-partial", file=sys.stderr)
+    return content, data_dir, files, expected
+
+
+def write_report(
+    out: Path, args: argparse.Namespace, files: list[SceneFile], results: list[SceneResult], facts: dict
+) -> None:
+    """Every file whole or not at all, results.json last."""
+    out.mkdir(parents=True, exist_ok=True)
+    if args.export_ply:
+        for file, result in list(zip(files, results, strict=True))[: args.export_ply]:
+            write_comparison(out / "ply", file.path, result.predicted)
+        print(f"prediction, truth and errors as coloured meshes: {out / 'ply'}")
+    if args.split == "test" or args.predictions:
+        for result in results:
+            write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
+        print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
+    counts = add_counts(results)
+    if not counts["vertex"].any():
+        print("no scene of this split has labels: nothing to score")
+        return
+    report = {**metrics.scores(counts), **facts}
+    write_per_scene(out / "per_scene.csv", results)
+    draw_confusion(out / "confusion.png", counts["voxel"])
     for name, text in (
-        ("results.json", json.dumps(report, indent=2) + "\n"),
         ("results.md", markdown(report, args.checkpoint)),
+        ("results.json", json.dumps(report, indent=2) + "\n"),
     ):
         with replacing(out / name) as temporary:
             temporary.write_text(text)
-    write_per_scene(out / "per_scene.csv", results)
-    draw_confusion(out / "confusion.png", counts["voxel"])
     print(class_table(report))
     for name in ("pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"):
         print(f"{name:22}{_percent(report[name])}")
     print(f"report: {out / 'results.md'}")
-    return 0
 
 
 def run_folder(path: Path) -> Path:
@@ -295,7 +324,8 @@ def run_folder(path: Path) -> Path:
 def write_submission(path: Path, predicted: np.ndarray) -> None:
     """One nyu40 id a line, in the mesh's vertex order. predicted: (V,) classes 1..20."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savetxt(path, CLASS_TO_NYU40[predicted], fmt="%d")
+    with replacing(path) as temporary:
+        np.savetxt(temporary, CLASS_TO_NYU40[predicted], fmt="%d")
 
 
 def markdown(report: dict, path: Path) -> str:
@@ -332,7 +362,7 @@ def _percent(value: float | None) -> str:
 
 def write_per_scene(path: Path, results: list[SceneResult]) -> None:
     columns = ["pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"]
-    with open(path, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["scene", "vertices", "tiles", *columns])
         for result in results:
@@ -359,7 +389,8 @@ def draw_confusion(path: Path, counts: np.ndarray) -> None:
     for row, column in zip(*np.nonzero(share[:, order] >= 0.5), strict=True):
         value = share[row, order[column]]
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 50 else "black")
-    figure.savefig(path, dpi=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
     plt.close(figure)
 
 

@@ -190,12 +190,11 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         history.say(f"going on after {whole_epochs} epochs and {len(losses)} steps")
 
     def validate(epoch: int) -> float | None:
-        """Score the validation scenes by pn2-wholescene and log it. Returns voxel accuracy; None if told to stop."""
-        results = []
-        for result in evaluate(model, validation, device, batch_size=min(args.batch_size, 16), workers=args.workers):
-            results.append(result)
-            if stop.signal:
-                return None
+        """Score the validation scenes by pn2-wholescene and log it. Voxel accuracy, or None if a rank has to stop."""
+        distributed.copy_buffers_of_rank_0(model)  # one network, that which is saved
+        results = evaluate(model, validation, device, workers=args.workers, stop=stop)
+        if results is None:
+            return None
         scores = metrics.scores(add_counts(results))
         history.record(epoch, "val", {name: value for name, value in scores.items() if isinstance(value, float)})
         accuracy, commonest = scores["voxel_accuracy"] or 0.0, scores["voxel_accuracy_majority"] or 0.0
@@ -225,7 +224,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
 
     stop.listen()
     # The untrained network: the line that every later one has to beat
-    if validation and not state and distributed.of_rank_0(validate, 0) is None:
+    if validation and not state and validate(0) is None:
         return save_and_stop()
     progress = tqdm(total=args.epochs * len(batches), initial=done, unit="step", disable=None if rank == 0 else True)
     for epoch in range(whole_epochs + 1, args.epochs + 1):
@@ -278,7 +277,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
             distributed.of_rank_0(fail, f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
         final, accuracy = epoch == args.epochs, -1.0
         if validation and (epoch % args.validate_every == 0 or final):
-            accuracy = distributed.of_rank_0(validate, epoch)
+            accuracy = validate(epoch)
             if accuracy is None:
                 return save_and_stop()
         whole_epochs, losses = epoch, []

@@ -1,13 +1,19 @@
 """How a run ends before its time: at an error with one line, at SIGTERM or SIGINT after a step that is saved."""
 
 import argparse
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 
 from models import distributed
 from models.checkpoint import CheckpointError
+
+# Seconds that a loader process outlives SIGTERM: more than the last step takes, and a cluster gives
+GRACE = 60
 
 
 class TrainingError(Exception):
@@ -16,23 +22,27 @@ class TrainingError(Exception):
 
 def run(
     parse: Callable[[list[str]], argparse.Namespace],
-    train: Callable[[argparse.Namespace, "StopRequest"], int],
+    work: Callable[[argparse.Namespace, "StopRequest"], int],
     argv: list[str] | None,
     errors: tuple[type[Exception], ...],
+    if_interrupted: str = "the same command with --resume auto goes on from the last checkpoint",
 ) -> int:
-    """Parses the flags once for all ranks and trains. Returns the exit code; the errors end a run with one line."""
+    """Parses the flags once for all ranks and works. Returns the exit code; the errors end a run with one line."""
     stop = StopRequest()
     try:
         with distributed.ranks():
-            return train(distributed.of_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
+            return work(distributed.of_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
     except (TrainingError, CheckpointError, OSError, *errors) as error:
         print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume auto goes on from the last checkpoint", file=sys.stderr)
+        if distributed.rank() == 0:
+            print(f"interrupted; {if_interrupted}", file=sys.stderr)
         return 130
     finally:
         stop.restore_handlers()
+        for process in multiprocessing.active_children() if os.name == "posix" else ():  # of a loader that an error's
+            os.kill(process.pid, signal.SIGALRM)  # traceback still holds; ignore_signals has arranged what this does
 
 
 def error_line(error: Exception) -> str:
@@ -72,9 +82,19 @@ class StopRequest:
 
 
 def ignore_signals(worker: int) -> None:
-    """For DataLoader(worker_init_fn=...): a signal to the whole process group is for the process that trains to handle.
+    """For DataLoader(worker_init_fn=...): a signal to a whole job is for the process that trains to handle.
 
-    Its loader processes would otherwise die of it at once, and the training process of their death.
+    Its loader processes would otherwise die of it at once, and the training process of their death. SIGTERM ends them
+    GRACE seconds later, for it is also how Python ends those that are left when it exits, and it waits for them. They
+    end with the training process: what they have ready, which nobody takes any more, would keep them forever.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.name == "posix":
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))  # any other status torch reports as a failure
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(0)

@@ -175,8 +175,8 @@ def test_scores_do_not_depend_on_the_batch_of_scenes(tiny_data, weights):
     """Integer counts of scenes add up: two scenes together are the sum of each alone."""
     files, device = scene_files(tiny_data, read_manifest(tiny_data), "val"), torch.device("cpu")
     model = checkpoint.load(weights)
-    together = list(eval_scannet.evaluate(model, WholeScenes(files, seed=0, covering=False), device, 4))
-    alone = list(eval_scannet.evaluate(model, WholeScenes(files[1:], seed=0, covering=False), device, 4))
+    together = eval_scannet.evaluate(model, WholeScenes(files, seed=0, covering=False), device, 4)
+    alone = eval_scannet.evaluate(model, WholeScenes(files[1:], seed=0, covering=False), device, 4)
     assert all(np.array_equal(together[1].counts[name], alone[0].counts[name]) for name in alone[0].counts)
     assert together[0].predicted is None
     total = eval_scannet.add_counts(together)

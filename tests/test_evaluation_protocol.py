@@ -78,7 +78,7 @@ def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data
     def evaluate(model, scenes, *rest):
         seen.append(scenes)
         counts = {name: np.eye(21, dtype=np.int64) for name in metrics.COUNTS}
-        yield eval_scannet.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))
+        return [eval_scannet.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))]
 
     monkeypatch.setattr(eval_scannet, "evaluate", evaluate)
     flags = ["--checkpoint", str(tmp_path / "last.pt"), "--out", str(tmp_path / "out"), "--device", "cpu"]

@@ -115,13 +115,13 @@ def measure_sizes(model: nn.Module, files: list[SceneFile], rounds: int) -> list
     for file in files:  # the smallest first: memory that the allocator keeps would count for those after it
         memory.reset_peak()
         scenes = TimedScenes([file], SEED)
-        list(evaluate(model, scenes, CPU))
+        evaluate(model, scenes, CPU)
         row = {"vertices": file.vertices, "draws": scenes.draws, "peak_mb": memory.peak()}
         rows.append(row | {"reading": [], "network": [], "scoring": []})
 
     def parts_into(file: SceneFile, row: dict) -> None:
         network, scenes, start = TimedNetwork(model), TimedScenes([file], SEED), time.perf_counter()
-        list(evaluate(network, scenes, CPU))
+        evaluate(network, scenes, CPU)
         row["reading"].append(scenes.seconds)
         row["network"].append(network.seconds)
         row["scoring"].append(time.perf_counter() - start - scenes.seconds - network.seconds)
@@ -139,10 +139,10 @@ def compare_forms(model: nn.Module, files: list[SceneFile], rounds: int) -> dict
 
     def scene_after_scene() -> None:
         for file in files:
-            list(evaluate(model, WholeScenes([file], SEED), CPU, batch_size=8))
+            evaluate(model, WholeScenes([file], SEED), CPU, batch_size=8)
 
     def together(batch_size: int, workers: int = 0) -> None:
-        list(evaluate(model, WholeScenes(files, SEED), CPU, batch_size, workers))
+        evaluate(model, WholeScenes(files, SEED), CPU, batch_size, workers)
 
     calls = {
         "scene after scene, 8 draws at a time": scene_after_scene,

@@ -2,28 +2,21 @@
 the last checkpoint is lost: the same command with --resume auto ends in the same losses, to the last bit."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from processes import KILLED, NO_FAULT, finish, start
 
 import train_scannet
 from data.datasets import ChunkBatches
 from models import checkpoint
 
-SCRIPT = Path(__file__).with_name("train_with_fault.py")
 EPOCHS, STEPS_AN_EPOCH = 3, 3
-NO_FAULT = ""
-KILLED = -signal.SIGKILL
 STOPPED = 128 + signal.SIGTERM
-FAILS_WITHIN = 60  # seconds, of which torchrun gives its other processes 30 to end
 
 slow = pytest.mark.slow
 
@@ -49,30 +42,14 @@ def uninterrupted(scenes, tmp_path_factory):
     return of_ranks
 
 
-def start(data, out, fault=NO_FAULT, ranks=1, workers=0, flags=()):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    command = [sys.executable, *torchrun, SCRIPT, fault, "--data", data, "--out", out, "--resume", "auto"]
-    command += ["--epochs", EPOCHS, "--batch-size", 2, "--bn-momentum", 0.1, "--validate-every", 2]
-    return subprocess.Popen(
-        list(map(str, [*command, "--workers", workers, "--device", "cpu", *flags])),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+def train(data, out, fault=NO_FAULT, ranks=1, workers=0, flags=()):
+    return finish(start_training(data, out, fault, ranks, workers, flags))
 
 
-def train(*args, **kwargs):
-    """Runs to the end, and says how that was."""
-    process = start(*args, **kwargs)
-    try:
-        stdout, stderr = process.communicate(timeout=FAILS_WITHIN)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        raise AssertionError(f"it hung\n{stdout}\n{stderr}") from None
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+def start_training(data, out, fault=NO_FAULT, ranks=1, workers=0, flags=()):
+    settings = ["--epochs", EPOCHS, "--batch-size", 2, "--bn-momentum", 0.1, "--validate-every", 2]
+    files = ["--data", data, "--out", out, "--resume", "auto"]
+    return start("train_scannet", fault, ranks, *files, *settings, "--workers", workers, *flags)
 
 
 def entries(out, part):
@@ -145,15 +122,16 @@ def test_one_rank_told_to_stop_stops_both(scenes, tmp_path):
 @slow
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("validation", [1, 2])  # before training; after epoch 2
-@pytest.mark.parametrize("act", ["sigterm", "kill_9"])
+@pytest.mark.parametrize("act", ["sigterm", "sigterm_to_the_group", "kill_9"])
 def test_validation_interrupted(scenes, uninterrupted, tmp_path, act, validation, ranks):
-    fault = f"if RANK == 0: before(train_scannet, 'evaluate', lambda *args: {act}(), nth({validation}))"
-    ended = train(scenes, tmp_path, fault, ranks)
-    assert ended.returncode == (1 if ranks > 1 else KILLED if act == "kill_9" else STOPPED)
+    scene = 1 + (validation - 1) * 2 // ranks  # the first of rank 0, which scores the 2 scenes or shares them
+    fault = f"if RANK == 0: after_scene({scene}, {act})"
+    ended = train(scenes, tmp_path, fault, ranks, workers=2)
+    assert ended.returncode == (1 if ranks > 1 else KILLED if act == "kill_9" else STOPPED), ended.stderr
     if validation == 1:
         assert not (tmp_path / "checkpoints" / "last.pt").exists()
     else:
-        assert (last(tmp_path)["epoch"], last(tmp_path)["step"]) == {"sigterm": (1, 6), "kill_9": (1, 3)}[act]
+        assert (last(tmp_path)["epoch"], last(tmp_path)["step"]) == ((1, 3) if act == "kill_9" else (1, 6))
     assert train(scenes, tmp_path, ranks=ranks).returncode == 0
     assert_equal_runs(tmp_path, uninterrupted(ranks))
 
@@ -280,9 +258,25 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(scenes, tmp_path):
     assert last(tmp_path)["epoch"] == 1
 
 
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=slow)])
+def test_a_damaged_scene(scenes, tmp_path, ranks):
+    """One line names it, and the loader processes, which ignore signals, do not keep the job from ending."""
+    damaged = shutil.copytree(scenes, tmp_path / "data")
+    (damaged / "scenes" / "room4_00.h5").write_bytes(b"damaged")
+    ended = train(damaged, tmp_path / "out", ranks=ranks, workers=2)
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "room4_00.h5" in line
+
+
+def test_validation_that_ranks_share_scores_as_one_rank_does(uninterrupted):
+    alone, shared = (entries(uninterrupted(ranks), "val")[0] for ranks in (1, 2))  # of the same weights, untrained
+    assert shared == alone and "voxel_accuracy" in alone
+
+
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=slow)])
 def test_two_runs_in_one_folder(scenes, tmp_path, workers, capsys):
-    first = start(scenes, tmp_path, "in_step(2, sleep)", workers=workers)
+    first = start_training(scenes, tmp_path, "in_step(2, sleep)", workers=workers)
     try:
         while not (tmp_path / "metrics.jsonl").exists() or not entries(tmp_path, "step"):
             assert first.poll() is None

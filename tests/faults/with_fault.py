@@ -1,8 +1,8 @@
-"""train_scannet.py on chunks of 1,024 points, so that a step takes milliseconds, and with a fault.
+"""train_scannet.py or eval_scannet.py on draws of 1,024 points, each of which takes milliseconds, and with a fault.
 
-    [torchrun ...] train_with_fault.py "in_step(5, kill_9)" flags of train_scannet.py...
+    [torchrun ...] with_fault.py train_scannet "in_step(5, kill_9)" flags of train_scannet.py...
 
-The fault is Python code, which runs before training and finds the names below.
+The fault is Python code, which runs before and finds the names below.
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import eval_scannet
 import train_scannet
 from data import chunks
 
@@ -42,6 +43,11 @@ def nth(number: int, condition: Callable[..., bool] = lambda *args: True) -> Cal
 def in_step(number: int, act: Callable) -> None:
     """Calls act() between forward and backward of this process's n-th step."""
     before(train_scannet, "weighted_cross_entropy_sum", lambda *args: act(), nth(number))
+
+
+def after_scene(number: int, act: Callable) -> None:
+    """Calls act() when this process has evaluated its n-th scene."""
+    before(eval_scannet.SceneScore, "result", lambda *args: act(), nth(number))
 
 
 def at_replace(number: int, name: str, act: Callable) -> None:
@@ -102,7 +108,7 @@ def forbid_writing_in(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    for draw in (chunks.training_draw, chunks.tile_draws):
+    for draw in (chunks.training_draw, chunks.tile_draws, chunks.covering_draws):
         draw.__defaults__ = (1024,)
-    exec(sys.argv[1])
-    sys.exit(train_scannet.main(sys.argv[2:]))
+    exec(sys.argv[2])
+    sys.exit({"train_scannet": train_scannet, "eval_scannet": eval_scannet}[sys.argv[1]].main(sys.argv[3:]))
