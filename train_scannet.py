@@ -47,6 +47,7 @@ from models.run_folder import (
     write_json,
 )
 from models.stopping import StopRequest, TrainingError, fail, ignore_signals, run
+from models.sync_batch_norm import synchronise
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
 DECAY_EVERY = 200_000
@@ -92,6 +93,7 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
     add("--lr", type=float, default=1e-3)
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
+    add("--sync-bn", action=argparse.BooleanOptionalAction, default=False, help="batch statistics of all GPUs together")
     add("--validate-every", type=whole_number(0), default=5, help="epochs; 0: never, and there is no best.pt")
     add("--save-every", type=whole_number(1), default=1, help="epochs")
     add("--seed", type=whole_number(0), default=0)
@@ -164,6 +166,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
 
     ops.use(args.ops)
     model = pointnet2.build(network, args.seed).to(device)
+    if args.sync_bn:
+        synchronise(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.999))
     whole_epochs, done, best_accuracy = 0, 0, -1.0  # done: steps since the first epoch began
     losses: list[float] = []  # of the epoch's steps so far

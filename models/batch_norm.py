@@ -3,17 +3,19 @@
 Shapes: R rows, C channels, P pairs of a centre and a neighbour, G centres.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models import distributed
+from models.sync_batch_norm import SyncBatchNorm1d, over_ranks, update_running_statistics
 from ops import rows
 
 
 def batch_norm_relu(x: Tensor, norm: nn.BatchNorm1d, copies: Tensor | None = None) -> Tensor:
     """relu(norm(x)) of rows x (R, C), as if each row stood there as often as copies (R,) says, None for once.
 
-    mean = sum_r n_r x_r / sum_r n_r, and so the variance. Updates the running statistics of `norm` in training mode.
+    mean = sum_r n_r x_r / sum_r n_r, and so the variance, over the rows of all ranks if norm is a SyncBatchNorm1d.
+    Updates the running statistics of `norm` in training mode.
     Raises ValueError in training mode when there is a single row, which has no variance.
     """
     if not rows.ready(x):
@@ -35,19 +37,20 @@ def batch_norm_relu_max(x: Tensor, norm: nn.BatchNorm1d, start: Tensor, copies: 
 
 
 def _prepare(x: Tensor, norm: nn.BatchNorm1d, copies: Tensor | None) -> tuple:
-    """What both operators start from: x, scale, shift, mean, 1 / std, copies, and the rows that mean and std are of."""
+    """What both operators start from: x, scale, shift, mean, 1 / std, copies, the number of rows that mean and std are
+    of, and what adds up a tensor over the ranks if those rows are of all ranks."""
     x, copies = x.contiguous(), None if copies is None else copies.to(x.dtype)
+    synchronised = isinstance(norm, SyncBatchNorm1d)
     if norm.training:
-        mean, variance, total = rows.moments(x.detach(), copies)
+        moments = rows.moments(x.detach(), copies)
+        mean, variance, total = over_ranks(moments) if synchronised else moments
         if total < 2:
             raise ValueError(f"batch norm needs more than 1 row in training mode, got {tuple(x.shape)}")
-        with torch.no_grad():
-            norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(variance * (total / (total - 1)), norm.momentum)  # unbiased, as nn.BatchNorm1d
+        update_running_statistics(norm, mean, variance, total)
     else:
         mean, variance, total = norm.running_mean, norm.running_var, float("inf")
-    return x, norm.weight, norm.bias, mean, (variance + norm.eps).rsqrt(), copies, total
+    sum_over_ranks = distributed.sum_over_ranks if synchronised and norm.training else None
+    return x, norm.weight, norm.bias, mean, (variance + norm.eps).rsqrt(), copies, total, sum_over_ranks
 
 
 def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:

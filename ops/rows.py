@@ -135,16 +135,17 @@ class NormaliseReLU(torch.autograd.Function):
     is infinite.
 
     The gradient through mean and std reaches every row in proportion to its copies, with x^ = (x - mean) / std:
-    scale / std (g - copies (sum g + x^ sum(g x^)) / total).
+    scale / std (g - copies (sum g + x^ sum(g x^)) / total). Where x is one rank's share of the rows that mean, std and
+    total are of, sum_over_ranks adds up a tensor over the ranks, in place; else it is None.
     """
 
     @staticmethod
-    def forward(ctx, x, scale, shift, mean, inverse_std, copies, total):
+    def forward(ctx, x, scale, shift, mean, inverse_std, copies, total, sum_over_ranks):
         factor = scale * inverse_std
         y = torch.empty_like(x)
         _call("normalise_relu", x, mean, factor, shift, *x.shape, y)
         ctx.save_for_backward(x, shift, mean, inverse_std, factor, copies)
-        ctx.total = total
+        ctx.total, ctx.sum_over_ranks = total, sum_over_ranks
         return y
 
     @staticmethod
@@ -154,9 +155,9 @@ class NormaliseReLU(torch.autograd.Function):
         grad, grad_x = grad.contiguous(), torch.empty_like(x)
         total, product = torch.empty_like(mean), torch.empty_like(mean)  # sums of g, and of g (x - mean)
         _call("normalise_relu_sums", grad, x, mean, factor, shift, *x.shape, total, product)
-        constant, slope = total / ctx.total, product * inverse_std**2 / ctx.total
+        constant, slope = _through_statistics(ctx, total, product, inverse_std)
         _call("normalise_relu_backward", grad, x, mean, factor, shift, copies, constant, slope, *x.shape, grad_x)
-        return grad_x, product * inverse_std, total, None, None, None, None
+        return grad_x, product * inverse_std, total, None, None, None, None, None
 
 
 class NormaliseReLUMax(torch.autograd.Function):
@@ -167,12 +168,12 @@ class NormaliseReLUMax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, scale, shift, mean, inverse_std, copies, total, start):
+    def forward(ctx, x, scale, shift, mean, inverse_std, copies, total, sum_over_ranks, start):
         factor, shape = scale * inverse_std, (len(start) - 1, x.shape[1])
         y, which = x.new_empty(shape), x.new_empty(shape, dtype=torch.int32)
         _call("maximum", x, start, mean, factor, shift, *shape, y, which)
         ctx.save_for_backward(x, y, which, start, mean, inverse_std, factor, copies)
-        ctx.total = total
+        ctx.total, ctx.sum_over_ranks = total, sum_over_ranks
         return y
 
     @staticmethod
@@ -182,10 +183,17 @@ class NormaliseReLUMax(torch.autograd.Function):
         grad, grad_x = grad.contiguous(), torch.empty_like(x)
         total, product = torch.empty_like(mean), torch.empty_like(mean)
         _call("maximum_sums", grad, y, x, which, mean, *y.shape, total, product)
-        constant, slope = total / ctx.total, product * inverse_std**2 / ctx.total
+        constant, slope = _through_statistics(ctx, total, product, inverse_std)
         statistics = (mean, factor, copies, constant, slope)
         _call("maximum_backward", grad, y, x, which, start, *statistics, *y.shape, grad_x)
-        return grad_x, product * inverse_std, total, None, None, None, None, None
+        return grad_x, product * inverse_std, total, None, None, None, None, None, None
+
+
+def _through_statistics(ctx, total: Tensor, product: Tensor, inverse_std: Tensor) -> tuple[Tensor, Tensor]:
+    """sum g / rows and sum g (x - mean) / std^2 / rows, (C,) each, from this rank's sums."""
+    if ctx.sum_over_ranks:
+        total, product = ctx.sum_over_ranks(torch.stack([total, product]))
+    return total / ctx.total, product * inverse_std**2 / ctx.total
 
 
 def _call(function: str, values: Tensor, *arguments) -> None:

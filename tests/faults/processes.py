@@ -9,7 +9,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("with_fault.py")
 NO_FAULT = ""
 KILLED = -signal.SIGKILL
-FAILS_WITHIN = 60  # seconds, of which torchrun gives its other processes 30 to end
+FAILS_WITHIN = 120  # seconds, of which torchrun gives its other processes 30 to end
 
 
 def start(script: str, fault: str, ranks: int, *flags: object) -> subprocess.Popen:

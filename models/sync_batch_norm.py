@@ -1,0 +1,69 @@
+"""Batch norm whose statistics are of the rows of all ranks, on any device: torch's nn.SyncBatchNorm refuses the CPU."""
+
+import torch
+from torch import Tensor, nn
+
+from models import distributed
+from ops.rows import Moments
+
+
+class SyncBatchNorm1d(nn.BatchNorm1d):
+    """nn.BatchNorm1d of (R, C) or (B, C, N), in training mode over all ranks, which may have unequal numbers of rows.
+
+    Every rank's running statistics are the same. Rows with copies: models/batch_norm.py.
+    """
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # from half precision under autocast
+        rows = wide if x.dim() == 2 else wide.transpose(1, 2)  # (..., C)
+        axes = tuple(range(x.dim() - 1))
+        total = distributed.sum_over_ranks(rows.new_tensor([rows[..., 0].numel()]))
+        mean = _SumOverRanks.apply(rows.sum(axes)) / total  # (C,)
+        rows = rows - mean
+        variance = _SumOverRanks.apply(rows.square().sum(axes)) / total  # (C,)
+        update_running_statistics(self, mean.detach(), variance.detach(), total)
+        rows = torch.addcmul(self.bias, rows, self.weight * (variance + self.eps).rsqrt())
+        return (rows if x.dim() == 2 else rows.transpose(1, 2)).to(x.dtype)
+
+
+def synchronise(model: nn.Module) -> None:
+    """Makes every nn.BatchNorm1d of the network a SyncBatchNorm1d. Its parameters and their names stay."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm1d:
+            module.__class__ = SyncBatchNorm1d
+
+
+def over_ranks(moments: Moments) -> Moments:
+    """Of the rows of all ranks, from those of each rank's: the same bits on all. All ranks have to call this."""
+    mean, variance, total = moments
+    own = torch.cat([mean.double(), variance.double(), mean.new_tensor([total], dtype=torch.float64)])
+    parts = own.new_zeros(distributed.world_size(), len(own))
+    parts[distributed.rank()] = own
+    means, variances, totals = distributed.sum_over_ranks(parts).tensor_split([len(mean), 2 * len(mean)], 1)
+    total = totals.sum()
+    mean = (totals * means).sum(0) / total  # (C,)
+    variance = (totals * (variances + (means - mean).square())).sum(0) / total  # (C,)
+    return Moments(mean.to(moments.mean.dtype), variance.to(moments.mean.dtype), total.item())
+
+
+def update_running_statistics(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, total: Tensor | float) -> None:
+    """mean, variance (C,) of a batch of so many rows; the running variance is unbiased, as nn.BatchNorm1d's."""
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (total / (total - 1)), norm.momentum)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """What every rank adds to the sum gets the gradients of what all ranks do with it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return distributed.sum_over_ranks(x.clone())
+
+    @staticmethod
+    def backward(ctx, grad):
+        return distributed.sum_over_ranks(grad.clone())
