@@ -15,7 +15,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
@@ -29,6 +29,7 @@ from tqdm import tqdm
 import ops
 from data import metrics
 from data.atomic_write import replacing
+from data.board import confusion_figure
 from data.coloured_ply import write_comparison
 from data.datasets import LabelPolicy, SceneFile, SceneTiles, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
@@ -129,6 +130,12 @@ def run_scene(
         draws = score.draws[start : start + batch_size]
         _run_batch(model, [(score, scene.points[draw.index]) for draw in draws], batch_size, device)
     return score
+
+
+def classes_of_tiles(model: PointNet2, scene: SceneTiles, device: torch.device) -> np.ndarray:
+    """(V,) classes 0..20 of the vertices that pn2-wholescene draws as core points, 0 for the others."""
+    drawn = run_scene(model, replace(scene, tiles=[], covering=scene.tiles), device, silent=True)
+    return drawn.logits.argmax(1).numpy()
 
 
 def default_batch_size(device: torch.device) -> int:
@@ -302,7 +309,8 @@ def write_report(
         return
     report = {**metrics.scores(counts), **facts}
     write_per_scene(out / "per_scene.csv", results)
-    draw_confusion(out / "confusion.png", counts["voxel"])
+    with replacing(out / "confusion.png") as temporary:
+        confusion_figure(counts["voxel"]).savefig(temporary, dpi=100, format="png")
     for name, text in (
         ("results.md", markdown(report, args.checkpoint)),
         ("results.json", json.dumps(report, indent=2) + "\n"),
@@ -369,29 +377,6 @@ def write_per_scene(path: Path, results: list[SceneResult]) -> None:
             scores = metrics.scores(result.counts)
             values = ["" if scores[name] is None else f"{scores[name]:.6f}" for name in columns]
             writer.writerow([result.name, result.vertices, result.tiles, *values])
-
-
-def draw_confusion(path: Path, counts: np.ndarray) -> None:
-    """Picture of where the voxels of each class go, in percent of the class. counts: (21, 21)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    truth = counts[1:]  # (20, 21)
-    share = 100 * truth / np.maximum(truth.sum(1, keepdims=True), 1)
-    order = [*range(1, NUM_CLASSES), 0]  # "none" last
-    figure, axes = plt.subplots(figsize=(11, 10), layout="constrained")
-    axes.imshow(share[:, order], cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(NUM_CLASSES), [CLASS_NAMES[c] for c in order], rotation=60, ha="right")
-    axes.set_yticks(range(NUM_CLASSES - 1), CLASS_NAMES[1:])
-    axes.set(xlabel="predicted", ylabel="ground truth", title="voxels by class, % of the ground truth")
-    for row, column in zip(*np.nonzero(share[:, order] >= 0.5), strict=True):
-        value = share[row, order[column]]
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 50 else "black")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
-    plt.close(figure)
 
 
 if __name__ == "__main__":

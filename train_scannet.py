@@ -27,14 +27,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import ops
 from data import metrics
+from data.board import SceneView, confusion_figure
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
 from data.scenes import SceneError, read_manifest
-from eval_scannet import add_counts, choose_device, class_table, evaluate, whole_number
+from eval_scannet import add_counts, choose_device, class_table, classes_of_tiles, evaluate, whole_number
 from models import checkpoint, distributed, pointnet2
 from models.batch_norm import set_batch_norm_momentum
 from models.losses import weighted_cross_entropy_sum
@@ -57,6 +59,8 @@ BN_MOMENTUM_FLOOR = 0.01
 
 CONTEXT_OF_MODEL = {"pointnet2" if context == "none" else context: context for context in pointnet2.CONTEXTS}
 SYNTHETIC_SCANS, SYNTHETIC_DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")
+
+SCENES_SHOWN = 2  # in 3-D, in TensorBoard: the first of the validation split
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
@@ -193,14 +197,26 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     if state:
         history.say(f"going on after {whole_epochs} epochs and {len(losses)} steps")
 
+    views: list[SceneView] = []
+
+    def show(board: SummaryWriter, epoch: int, counts: dict[str, np.ndarray]) -> None:
+        board.add_figure("val/confusion", confusion_figure(counts["voxel"]), epoch)
+        if not views:
+            views.extend(SceneView(validation, number) for number in range(min(len(validation), SCENES_SHOWN)))
+        for view in views:
+            view.add(board, epoch, classes_of_tiles(model, view.scene, device))
+
     def validate(epoch: int) -> float | None:
         """Score the validation scenes by pn2-wholescene and log it. Voxel accuracy, or None if a rank has to stop."""
         distributed.copy_buffers_of_rank_0(model)  # one network, that which is saved
         results = evaluate(model, validation, device, workers=args.workers, stop=stop)
         if results is None:
             return None
-        scores = metrics.scores(add_counts(results))
+        counts = add_counts(results)
+        scores = metrics.scores(counts)
         history.record(epoch, "val", {name: value for name, value in scores.items() if isinstance(value, float)})
+        if epoch:
+            history.show(lambda board: show(board, epoch, counts))
         accuracy, commonest = scores["voxel_accuracy"] or 0.0, scores["voxel_accuracy_majority"] or 0.0
         history.say(
             f"validation {f'after epoch {epoch}' if epoch else 'before training'}\n{class_table(scores)}\n"

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -127,10 +127,15 @@ class RunLog:
         if self.silent:
             return
         self._write(self.metrics_file, json.dumps({"epoch": epoch, "part": part, **values}))
+        self.show(lambda board: [board.add_scalar(f"{part}/{name}", value, epoch) for name, value in values.items()])
+
+    def show(self, draw: Callable[[SummaryWriter], None]) -> None:
+        """Lets `draw` add pictures and clouds to TensorBoard, on rank 0; what it raises does not stop the run."""
+        if self.silent:
+            return
         with self._board_may_fail():
             if self.board:
-                for name, value in values.items():
-                    self.board.add_scalar(f"{part}/{name}", value, epoch)
+                draw(self.board)
                 self.board.flush()
 
     def stopped(self, step: int) -> None:

@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 import ops
 from data.atomic_write import replacing
+from data.board import add_points
 from data.coloured_ply import UNLABELLED, class_colours, write_coloured
 from data.datasets import LabelPolicy, SceneFile, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE, SPLITS
@@ -56,7 +57,6 @@ GAP = 0.4  # m, between the copies of the chunk in a PLY file
 PANEL, PAGE_DPI = 2.1, 90  # inches, the width of a node's panel
 MARGIN = 0.05  # m, around the chunk on the page
 LARGEST_DOT = 30  # points^2, of layer 1
-POINT_SIZE = 0.03  # m, in TensorBoard
 RANDOM = 1 / np.pi  # (E a)^2 / E a^2 of a = ReLU(standard normal): how random affinities spread, and how alike they are
 
 LEGEND = f"""\
@@ -370,25 +370,15 @@ class Board:
         for old in folder.glob("events.out.tfevents.*"):  # of an earlier call: TensorBoard would show both
             old.unlink()
         self.writer, self.chunk = SummaryWriter(str(folder)), chunk
-        self._points("chunk/colours", chunk.colour, 0)
-        self._points("chunk/ground_truth", class_shades(chunk), 0)
+        add_points(self.writer, "chunk/colours", chunk.xyz, chunk.colour, 0)
+        add_points(self.writer, "chunk/ground_truth", chunk.xyz, class_shades(chunk), 0)
 
     def add(self, layer: Layer, kernel: int, nodes: np.ndarray, page: np.ndarray) -> None:
         name = page_name(layer, kernel)
         self.writer.add_image(name, page, dataformats="HWC")
         for direction, psi in zip(DIRECTIONS, (layer.psi_v2l, layer.psi_l2v), strict=True):
             for place, weights in enumerate(nearest_weights(self.chunk, layer, psi[kernel, nodes]), start=1):
-                self._points(f"{name}/{direction.replace(' ', '_')}", shades(weights), place)
-
-    def _points(self, tag: str, colour: np.ndarray, step: int) -> None:
-        x, y, z = torch.from_numpy(self.chunk.xyz - self.chunk.xyz.mean(0)).T
-        self.writer.add_mesh(
-            tag,
-            torch.stack((x, z, -y), 1)[None],  # (1, P, 3): its camera has y up
-            torch.from_numpy(colour)[None],
-            config_dict={"material": {"cls": "PointsMaterial", "size": POINT_SIZE}},
-            global_step=step,
-        )
+                add_points(self.writer, f"{name}/{direction.replace(' ', '_')}", self.chunk.xyz, shades(weights), place)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 import train_scannet
 from models import checkpoint, distributed
@@ -51,6 +52,24 @@ def test_the_run_folder_holds_what_it_should(run):
     board.Reload()
     losses = [event.value for event in board.Scalars("train/loss")]
     np.testing.assert_allclose(losses, [entry["loss"] for entry in entries(run, "train")], rtol=1e-6)
+
+
+def test_tensorboard_shows_two_scenes_in_3d_and_the_confusion_matrix(run):
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    assert [image.step for image in board.Images("val/confusion")] == [2]
+    clouds = {f"{scene}: input, ground truth, prediction" for scene in ("room3_00", "room4_00")}
+    assert {tag.rpartition("_")[0] for tag in board.Tags()["tensors"]} == clouds  # ..._VERTEX and ..._COLOR
+
+
+def test_training_goes_on_without_tensorboard(tiny_data, tmp_path, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no board today")
+
+    monkeypatch.setattr(SummaryWriter, "add_mesh", fail)
+    assert train_scannet.main(arguments(tiny_data, tmp_path / "run", "--epochs", "1")) == 0
+    assert "warning: nothing more is written for TensorBoard (no board today)" in capsys.readouterr().out
+    assert entries(tmp_path / "run", "val")[-1]["epoch"] == 1
 
 
 def test_checkpoints_say_what_they_are(run):
