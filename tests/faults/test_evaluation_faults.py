@@ -88,7 +88,7 @@ def contents(out):
 
 @pytest.mark.parametrize(
     ("split", "ranks", "workers"),
-    [("val", 2, 1), ("train", 2, 0), pytest.param("val", 4, 0, marks=slow)],
+    [("val", 2, 1), pytest.param("train", 2, 0, marks=slow), pytest.param("val", 4, 0, marks=slow)],
     ids=["5 scenes", "1 scene", "5 scenes on 4 ranks"],
 )
 def test_ranks_report_the_bytes_of_one(weights, of_one_rank, tmp_path, split, ranks, workers):
@@ -143,7 +143,8 @@ def test_one_rank_dies(weights, tmp_path, rank):
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=slow)])
+@slow
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_a_damaged_scene(weights, data, tmp_path, ranks):
     """One line names it, and the loader process that read it does not keep the job from ending."""
     damaged = shutil.copytree(data, tmp_path / "data")

@@ -269,9 +269,22 @@ def test_a_damaged_scene(scenes, tmp_path, ranks):
     assert "room4_00.h5" in line
 
 
+@slow
 def test_validation_that_ranks_share_scores_as_one_rank_does(uninterrupted):
     alone, shared = (entries(uninterrupted(ranks), "val")[0] for ranks in (1, 2))  # of the same weights, untrained
     assert shared == alone and "voxel_accuracy" in alone
+
+
+@slow
+@pytest.mark.parametrize("flags", [[], ["--sync-bn"]], ids=["statistics of each", "of all"])
+def test_ranks_evaluate_the_network_that_is_saved(scenes, tmp_path, flags):
+    """Batch norm's running statistics included."""
+    ended = train(scenes, tmp_path, "say_what_is_evaluated()", ranks=2, flags=flags)
+    assert ended.returncode == 0, ended.stderr
+    evaluated = re.findall(r"evaluates (\w{64})", ended.stdout)  # two ranks may write on one line
+    assert sorted(map(evaluated.count, set(evaluated))) == [2, 2, 2]  # before training, after epochs 2 and 3
+    model = checkpoint.load(tmp_path / "checkpoints" / "last.pt")
+    assert evaluated[-2:] == 2 * [checkpoint.weights_sha256(model)]
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=slow)])

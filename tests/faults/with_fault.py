@@ -15,9 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import torch
+
 import eval_scannet
 import train_scannet
 from data import chunks
+from models import checkpoint
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -93,6 +96,13 @@ def nan_in_step(number: int) -> None:
         return total * (float("nan") if next(steps) == number else 1), count
 
     train_scannet.weighted_cross_entropy_sum = with_fault
+
+
+def say_what_is_evaluated() -> None:
+    def say(model: torch.nn.Module, *args: object) -> None:
+        print(f"evaluates {checkpoint.weights_sha256(model)}", flush=True)
+
+    before(train_scannet, "evaluate", say)
 
 
 def forbid_writing_in(folder: str) -> None:
