@@ -5,6 +5,7 @@
 --out has all that the input has, in the same order, and for each vertex `label`, its nyu40 id, and as red, green and
 blue ScanNet's colour of the class. What the input had under these names is kept as input_label, input_red, ... The
 network expects rooms in metres with +z up, as ScanNet's: --scale and --up tell of others, and are not applied to --out.
+It also expects about the density that it was trained on: of a denser cloud, --spacing predicts a part for all.
 """
 
 import argparse
@@ -32,10 +33,12 @@ from models.stopping import error_line
 UPS = ("x", "y", "z", "-x", "-y", "-z")
 TALL = 20.0  # m; a taller scan is a hall, or not in metres
 SMALL = 1.0  # m; one that is smaller in every direction is an object, or not in metres
-PLANE_CELL = 0.1  # m, of the cells by which flat areas are measured
+CUBE = 0.1  # m, of the cells by which flat areas and density are measured
 STEEP = (
     1.25  # largest flat area across another axis / across +z: of rooms at most 1.1, of rooms on their side 1.1 to 14
 )
+DENSE = 50  # vertices in an occupied cube of 10 cm; generated rooms have 5
+LEAST_SPACING = 0.001  # m
 FINE_STEP = 0.001  # m; coarser coordinates lose the detail that the network looks at
 
 
@@ -58,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
     parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
+    parser.add_argument("--spacing", type=float, default=0.0, help="metres: vertices in a cube of this edge are as one")
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
@@ -69,6 +73,9 @@ def _run(args: argparse.Namespace) -> int:
     out = args.out or args.input.with_name(f"{args.input.stem}_pred.ply")
     if not 0 < args.scale < float("inf"):
         print(f"error: --scale is {args.scale}; it has to be a positive number", file=sys.stderr)
+        return 2
+    if args.spacing and not LEAST_SPACING <= args.spacing < float("inf"):
+        print(f"error: --spacing is {args.spacing}; it has to be 0 or at least {LEAST_SPACING} m", file=sys.stderr)
         return 2
     if out.exists() and out.samefile(args.input):
         print(f"error: --out {out} is the input; choose another name", file=sys.stderr)
@@ -94,10 +101,11 @@ def _run(args: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         temporary.touch()  # if that fails, then before the work
-        draws = list(chunks.covering_draws(xyz, np.random.default_rng(args.seed)))
-        scene = SceneTiles(args.input.name, points, None, tiles=[], covering=draws)
+        first, cube = cubes(xyz, args.spacing)
+        draws = list(chunks.covering_draws(xyz[first], np.random.default_rng(args.seed)))
+        scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
         classes = np.zeros(len(seen), np.uint8)
-        classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted
+        classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]
         with_prediction(ply, CLASS_TO_NYU40[classes]).write(temporary)
     print(f"{class_summary(classes)}\n{out}")
     return 0
@@ -115,6 +123,18 @@ def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.nda
         advice = "if they are in millimetres, give --scale 0.001; if a few vertices are far away, remove them"
         raise ScanError(f"{path}: the coordinates span {_sizes(xyz)} m; rooms are expected. {advice}")
     return xyz.astype(np.float32), seen
+
+
+def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
+    """The first vertex (k,) in each occupied cube, and the number (n,) of the cube that each of the vertices is in.
+
+    Args: xyz (n, 3), 0 to 1000 m; edge of the cubes in metres, 0: each vertex is alone.
+    """
+    if not edge:
+        return np.arange(len(xyz)), np.arange(len(xyz))
+    keys = np.floor(xyz.astype(np.float64) / edge).astype(np.int64) @ (1 << np.array([42, 21, 0]))
+    _, first, cube = np.unique(keys, return_index=True, return_inverse=True)
+    return first, cube
 
 
 def turned(vectors: np.ndarray, up: str) -> np.ndarray:
@@ -157,6 +177,9 @@ def warnings(ply: PlyData, xyz: np.ndarray, seen: np.ndarray, scale: float, up: 
         )
     if xyz.max() < SMALL:
         found.append(f"{_sizes(xyz)} m is small for a room: if the unit is not the metre, give --scale")
+    if (density := len(xyz) / len(cubes(xyz, CUBE)[0])) > DENSE:
+        advice = "give --spacing the distance of the vertices that it was trained on (generated rooms: 0.05)"
+        found.append(f"dense: {density:.0f} vertices in a cube of 10 cm; if the network knows fewer, {advice}")
     area = plane_areas(xyz)
     if max(area[:2]) > STEEP * area[2]:
         axis = "xyz"[("xyz".index(up[-1]) + 1 + int(np.argmax(area[:2]))) % 3]
@@ -168,10 +191,8 @@ def warnings(ply: PlyData, xyz: np.ndarray, seen: np.ndarray, scale: float, up: 
 
 def plane_areas(xyz: np.ndarray) -> np.ndarray:
     """(3,) m^2: the largest area of a layer of 10 cm across x, y and z; the floor's is that across the upward axis."""
-    cells = np.floor(xyz / PLANE_CELL).astype(np.int64)  # (n, 3)
-    cells = np.unique(cells @ (1 << np.array([40, 20, 0])))  # at most 10^4 cells along an axis
-    layers = [(cells >> shift) & 0xFFFFF for shift in (40, 20, 0)]
-    return np.array([np.bincount(layer).max() for layer in layers]) * PLANE_CELL**2
+    cells = np.floor(xyz[cubes(xyz, CUBE)[0]] / CUBE).astype(np.int64)  # (k, 3)
+    return np.array([np.bincount(layer).max() for layer in cells.T]) * CUBE**2
 
 
 def class_summary(classes: np.ndarray) -> str:

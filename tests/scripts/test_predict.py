@@ -196,6 +196,23 @@ def test_points_without_coordinates_get_no_class(by_height, room, run, tmp_path)
     assert run(by_height)[:2] == (1, None)
 
 
+def test_of_a_dense_cloud_a_part_is_predicted_for_all(by_height, room, run, tmp_path, monkeypatch):
+    """Each vertex of the room 200 times, within 2 mm."""
+    rng = np.random.default_rng(0)
+    dense = (np.repeat(room[0], 200, axis=0) + rng.uniform(0, 0.002, (200 * len(room[0]), 3))).astype("f4")
+    write_coloured(tmp_path / "in.ply", rng.permutation(dense), np.zeros(dense.shape, np.uint8))
+    seen = []
+    tiles = predict.run_scene
+    monkeypatch.setattr(
+        predict, "run_scene", lambda model, scene, *rest: (seen.append(scene), tiles(model, scene, *rest))[1]
+    )
+    code, out, said = run(by_height, "--spacing", "0.1")
+    assert code == 0 and "warning: dense: " in said and "give --spacing" in said
+    assert len(seen[0].points) < len(dense) / 50
+    assert np.array_equal(out["vertex"]["label"], np.where(out["vertex"]["z"] < 0.05, FLOOR, WALL))
+    assert run(by_height, "--spacing", "1e-5")[0] == 2
+
+
 @pytest.mark.parametrize("points", [1, 2, 300])
 def test_clouds_smaller_than_a_chunk(network, run, tmp_path, points):
     xyz = np.random.default_rng(0).random((points, 3)).astype("f4")
