@@ -113,6 +113,8 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
     if not 0 < args.bn_momentum <= 1:
         parser.error(f"--bn-momentum is {args.bn_momentum}; it has to be above 0, and at most 1")
+    if args.compile and args.sync_bn:
+        parser.error("--sync-bn is not compiled; leave out --compile")
     args.features = [name for name in POINT_FEATURES if name in args.features]  # their order in a point
     args.name = args.name or (f"latentgnn_k{args.kernels}" if args.model == "latentgnn" else args.model)
     args.out = args.out or Path("runs") / args.name

@@ -13,7 +13,6 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
     Every rank's running statistics are the same. Rows with copies: models/batch_norm.py.
     """
 
-    @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)

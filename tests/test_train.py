@@ -234,9 +234,10 @@ def test_switches_survive_the_config_file(tmp_path):
         (["--seed", "x"], "'x' is not a whole number of at least 0"),
         (["--lr", "nan"], "--lr is nan"),
         (["--bn-momentum", "5"], "--bn-momentum is 5.0"),
+        (["--compile", "--sync-bn"], "--sync-bn is not compiled"),
     ],
 )
-def test_bad_numbers_are_refused(capsys, flags, message):
+def test_bad_flags_are_refused(capsys, flags, message):
     with pytest.raises(SystemExit):
         train_scannet.parse_config(flags)
     assert message in capsys.readouterr().err
