@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.spacing and not LEAST_SPACING <= args.spacing < float("inf"):
         print(f"error: --spacing is {args.spacing}; it has to be 0 or at least {LEAST_SPACING} m", file=sys.stderr)
         return 2
-    if out.exists() and out.samefile(args.input):
+    if out.resolve() == args.input.resolve():
         print(f"error: --out {out} is the input; choose another name", file=sys.stderr)
         return 2
     device = choose_device(args.device)
@@ -98,15 +98,18 @@ def _run(args: argparse.Namespace) -> int:
     )
     for warning in warnings(ply, xyz, seen, args.scale, args.up):
         print(f"warning: {warning}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
-        temporary.touch()  # if that fails, then before the work
-        first, cube = cubes(xyz, args.spacing)
-        draws = list(chunks.covering_draws(xyz[first], np.random.default_rng(args.seed)))
-        scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
-        classes = np.zeros(len(seen), np.uint8)
-        classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]
-        with_prediction(ply, CLASS_TO_NYU40[classes]).write(temporary)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as temporary:
+            temporary.touch()  # if that fails, then before the work
+            first, cube = cubes(xyz, args.spacing)
+            draws = list(chunks.covering_draws(xyz[first], np.random.default_rng(args.seed)))
+            scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
+            classes = np.zeros(len(seen), np.uint8)
+            classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]
+            with_prediction(ply, CLASS_TO_NYU40[classes]).write(temporary)
+    except OSError as error:
+        raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
     print(f"{class_summary(classes)}\n{out}")
     return 0
 

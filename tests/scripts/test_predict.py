@@ -255,7 +255,7 @@ def test_point_features(room, run, tmp_path, features):
         assert "in.ply: the network takes normals; give the vertices nx" in run(tmp_path / "export")[2]
 
 
-def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, run, tmp_path, monkeypatch):
+def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, run, tmp_path, monkeypatch, capsys):
     source, out = tmp_path / "in.ply", tmp_path / "out.ply"
     write_coloured(source, room[0] * 1000, np.zeros(room[0].shape, np.uint8), room[1])
     code, written, said = run(network)
@@ -281,5 +281,6 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     monkeypatch.setattr(PlyData, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     flags[1] = str(network)
     assert predict.main(flags) == 1
+    assert "out.ply: cannot be written (No space left on device); free space" in capsys.readouterr().err
     assert out.read_bytes() == b"earlier" and source.read_bytes() == whole
     assert not list(tmp_path.glob("*.tmp"))
