@@ -172,7 +172,7 @@ def test_one_rank_dies(scenes, uninterrupted, tmp_path, rank, where):
 
 @slow
 @pytest.mark.parametrize(
-    ("size", "file"), [(2**20, "checkpoints/last.pt"), (1000, "metrics.jsonl")], ids=["checkpoint", "metrics"]
+    ("size", "file"), [(2**20, "checkpoints/best.pt"), (1000, "metrics.jsonl")], ids=["checkpoint", "metrics"]
 )
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_disk_full(scenes, uninterrupted, tmp_path, ranks, size, file):
