@@ -11,7 +11,7 @@ from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 from data.scenes import read_scene
 
 MOST_POINTS = 10_000  # of a scene, three times over: 0.5 MB for each epoch
-POINT_SIZE = 0.06  # m
+POINT_SIZE = 0.012  # of the cloud's radius: some two pixels where all of it is seen
 GAP = 1.0  # m, between a scene and the next
 FIELD_OF_VIEW, ELEVATION = 40, np.deg2rad(50)  # of the camera: degrees, and how far above the horizon it is
 Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # the browser's axes: x, y, z @ Y_UP = x, z, -y
@@ -37,14 +37,14 @@ def confusion_figure(counts: np.ndarray) -> Figure:
 def add_points(board: SummaryWriter, tag: str, xyz: np.ndarray, colour: np.ndarray, step: int) -> None:
     """Coloured points for the mesh plugin, seen from above: xyz (n, 3) in metres, +z up, and colour (n, 3) uint8."""
     centred = xyz - (xyz.min(0) + xyz.max(0)) / 2
-    distance = np.linalg.norm(centred, axis=1).max() / np.sin(np.deg2rad(FIELD_OF_VIEW / 2))
-    position = distance * np.array([0, np.sin(ELEVATION), np.cos(ELEVATION)])
+    radius = float(np.linalg.norm(centred, axis=1).max())
+    position = radius / np.sin(np.deg2rad(FIELD_OF_VIEW / 2)) * np.array([0, np.sin(ELEVATION), np.cos(ELEVATION)])
     board.add_mesh(
         tag,
         torch.from_numpy((centred @ Y_UP).astype(np.float32))[None],  # (1, n, 3)
         torch.from_numpy(colour)[None],
         config_dict={
-            "material": {"cls": "PointsMaterial", "size": POINT_SIZE},
+            "material": {"cls": "PointsMaterial", "size": POINT_SIZE * radius},
             "camera": {"cls": "PerspectiveCamera", "fov": FIELD_OF_VIEW, "position": position.tolist()},
         },
         global_step=step,

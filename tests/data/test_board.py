@@ -55,7 +55,7 @@ def test_input_truth_and_prediction_stand_side_by_side(ask, view):
     assert [part["step"] for part in parts] == [5, 5, 10, 10]
     assert {tuple(part["data_shape"]) for part in parts} == {(1, 3 * n, 3)}
     config = json.loads(parts[0]["config"])
-    assert config["material"] == {"cls": "PointsMaterial", "size": board.POINT_SIZE}
+    assert config["material"]["cls"] == "PointsMaterial" and 0.01 < config["material"]["size"] < 0.1  # m
     assert config["camera"]["position"][0] == 0 and min(config["camera"]["position"][1:]) > 1  # in front and above
 
     nyu40, xyz = view.scene.nyu40[view.index], view.scene.points[view.index, :3]
