@@ -2,12 +2,14 @@
 
     python scripts/score_kinds.py --scans datasets/synthetic_scans --predictions runs/x/eval/val-1a2b3c4d/predictions
 
---predictions is what eval_scannet.py --predictions writes. Two scores over the annotated vertices of these objects,
-for each kind (local, near, room; data/synthetic.py says what they are):
+--predictions is what eval_scannet.py --predictions writes. Over the annotated vertices of these objects, for each kind
+(local, near, room; data/synthetic.py says what they are):
 
-right      right / all vertices
-decided    right / those answered with a class of the object's pair: does the network tell the pair's classes apart?
-           Beside it the share of vertices so answered; where that is small, the network does not know the pair yet
+right        right / all vertices
+answered     answered with a class of the object's pair / all: where that is small, the network does not know the pair
+decided      right / answered. A network that gives every object of a pair the same class scores that class's share
+told apart   0 for such a network, 1 for one that is always right: of a pair of n classes, (m - 1/n) / (1 - 1/n) with m
+             the mean over its classes of right / answered; of all pairs the mean, weighted by answered vertices
 """
 
 import argparse
@@ -24,11 +26,15 @@ from data.scans import scan_files
 from data.synthetic_objects import PAIRS
 
 KINDS = ("local", "near", "room")
-Counts = dict[str, dict[str, list[int]]]  # kind -> pair -> vertices, answered with a class of the pair, right
+Counts = dict[str, dict[str, dict[str, list[int]]]]  # kind -> pair -> class -> vertices, answered, right
 
 
-def count_scan(folder: Path, predicted: np.ndarray) -> Counts:
-    """Counts over one generated scan, of nyu40 ids predicted for its vertices (V,) in the mesh's order.
+def no_counts() -> Counts:
+    return {kind: {pair: {name: [0, 0, 0] for name in PAIRS[pair].classes} for pair in PAIRS} for kind in KINDS}
+
+
+def count_scan(folder: Path, predicted: np.ndarray, counts: Counts) -> None:
+    """Adds a generated scan to the counts, from the nyu40 ids predicted for its vertices (V,) in the mesh's order.
 
     Raises ValueError for another number of vertices, OSError where the scan lacks a file.
     """
@@ -40,19 +46,14 @@ def count_scan(folder: Path, predicted: np.ndarray) -> Counts:
     for group in json.loads(files["aggregation"].read_text())["segGroups"]:
         object_of_segment[group["segments"]] = group["objectId"]
     owner, classes = object_of_segment[segment], NYU40_TO_CLASS[predicted]  # (V,) each
-    counts: Counts = {kind: {pair: [0, 0, 0] for pair in PAIRS} for kind in KINDS}
     for thing in json.loads((folder / f"{folder.name}.kinds.json").read_text())["objects"]:
         if thing["pair"]:
             answers = classes[owner == thing["objectId"]]
             members = [CLASS_NAMES.index(name) for name in PAIRS[thing["pair"]].classes]
-            right = np.sum(answers == CLASS_NAMES.index(thing["class"]))
-            found = (len(answers), np.sum(np.isin(answers, members)), right)
-            add(counts[thing["kind"]][thing["pair"]], found)
-    return counts
-
-
-def add(total: list[int], part) -> None:
-    total[:] = [int(a + b) for a, b in zip(total, part, strict=True)]
+            right = answers == CLASS_NAMES.index(thing["class"])
+            found = len(answers), np.isin(answers, members).sum(), right.sum()
+            total = counts[thing["kind"]][thing["pair"]][thing["class"]]
+            total[:] = [int(a + b) for a, b in zip(total, found, strict=True)]
 
 
 def count_predictions(scans: Path, predictions: Path) -> Counts:
@@ -60,26 +61,37 @@ def count_predictions(scans: Path, predictions: Path) -> Counts:
     files = sorted(predictions.glob("*.txt"))
     if not files:
         raise ValueError(f"{predictions} holds no predictions; eval_scannet.py --predictions writes them")
-    total: Counts = {kind: {pair: [0, 0, 0] for pair in PAIRS} for kind in KINDS}
+    counts = no_counts()
     for file in files:
-        for kind, pairs in count_scan(scans / "scans" / file.stem, np.loadtxt(file, dtype=int, ndmin=1)).items():
-            for pair, found in pairs.items():
-                add(total[kind][pair], found)
-    return total
+        count_scan(scans / "scans" / file.stem, np.loadtxt(file, dtype=int, ndmin=1), counts)
+    return counts
 
 
 def scores(counts: Counts) -> dict[str, dict[str, float | None]]:
-    """kind -> {"vertices", "right", "answered", "decided"}: a number, and fractions, None of nothing."""
+    """kind -> score -> value as defined above, and the number of "vertices"; None where there is nothing to score."""
     result = {}
     for kind, pairs in counts.items():
-        vertices, answered, right = np.sum(list(pairs.values()), axis=0).tolist()
+        vertices, answered, right = np.sum([n for classes in pairs.values() for n in classes.values()], axis=0).tolist()
         result[kind] = {
             "vertices": vertices,
             "right": right / vertices if vertices else None,
             "answered": answered / vertices if vertices else None,
             "decided": right / answered if answered else None,
+            "told apart": _told_apart(pairs),
         }
     return result
+
+
+def _told_apart(pairs: dict[str, dict[str, list[int]]]) -> float | None:
+    """Over the pairs of which two classes or more were answered with a class of the pair; None without such a pair."""
+    total = weight = 0.0
+    for classes in pairs.values():
+        shares = [right / answered for _, answered, right in classes.values() if answered]
+        if len(shares) > 1:
+            answered = sum(n for _, n, _ in classes.values())
+            total += answered * (sum(shares) - 1) / (len(shares) - 1)  # = (m - 1/n) / (1 - 1/n)
+            weight += answered
+    return total / weight if weight else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,20 +105,15 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    found = scores(counts)
     print(f"{'':18}" + "".join(f"{kind:>8}" for kind in KINDS))
-    for name, values in scores_by_name(counts).items():
-        print(f"{name:18}" + "".join(f"{value:>8}" for value in values))
+    for name in found["near"]:
+        values = [found[kind][name] for kind in KINDS]
+        texts = ["-" if value is None else f"{value}" if name == "vertices" else f"{value:.3f}" for value in values]
+        print(f"{name:18}" + "".join(f"{text:>8}" for text in texts))
     for name, accuracy in oracles.items():
         print(f"{name + ' oracle':18}" + "".join(f"{accuracy.get(kind, float('nan')):8.3f}" for kind in KINDS))
     return 0
-
-
-def scores_by_name(counts: Counts) -> dict[str, list[str]]:
-    found = scores(counts)
-    rows = {"vertices": [f"{found[kind]['vertices']}" for kind in KINDS]}
-    for name in ("right", "answered", "decided"):
-        rows[name] = ["-" if (value := found[kind][name]) is None else f"{value:.3f}" for kind in KINDS]
-    return rows
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ SCORES = {  # line of a table: the score of a run, a fraction, or None where the
     "class voxel accuracy": lambda run: run["scores"]["class_voxel_accuracy"],
 } | {
     f"{kind} objects, {name}": _kind(kind, name)
-    for name in ("right", "answered", "decided")
+    for name in ("right", "answered", "decided", "told apart")
     for kind in score_kinds.KINDS
 }
 ORACLES = {"local": "the object alone", "chunk": "all of a tile", "room": "all of the room"}  # what one could know
-BEGIN, END = "<!-- made by scripts/table3_report.py: -->", "<!-- :made by scripts/reproduce_table3.py -->"
+BEGIN, END = "<!-- made by scripts/table3_report.py: -->", "<!-- :made by scripts/table3_report.py -->"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,7 +103,7 @@ def tables(results: list[dict], picture: str) -> str:
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
         f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, else the defaults; `last.pt`.",
         "",
-        f"![Scores of every run, one mark a seed, beside what is possible]({picture})",
+        f"![How well every run tells look-alike objects apart, one mark a seed]({picture})",
         "",
     ]
     for name, of_set in _grouped(results, "set").items():
@@ -119,7 +119,7 @@ def _scores(results: list[dict]) -> list[str]:
     rows = _grouped(results, "row")
     base = rows.get("pointnet2", [])
     compared = [row for row in rows if row != "pointnet2" and min(len(rows[row]), len(base)) > 1]
-    header = [f"{ROWS[row].title}, {len(runs)} seeds" for row, runs in rows.items()]
+    header = [f"{ROWS[row].title}, {len(runs)} seed{'s' * (len(runs) > 1)}" for row, runs in rows.items()]
     header += [f"{ROWS[row].title}: difference (smallest that shows)" for row in compared]
     lines = _table(
         ["%, mean ± standard deviation", *header, *(f"possible, knowing {known}" for known in ORACLES.values())]
@@ -142,11 +142,13 @@ def _scores(results: list[dict]) -> list[str]:
 
 def _costs(rows: dict[str, list[dict]]) -> list[str]:
     header = ["", "parameters", "MACs a chunk: convolutions", "products", "s a step"]
-    header += ["scale, levels 1 to 4", "change of the features, %", "idle latent nodes, %"]
+    header += ["size of the scale, levels 1 to 4", "change of the features, %", "idle latent nodes, %"]
     lines = ["### Costs, and what the context layers do", "", *_table(header)]
     for row, runs in rows.items():
         context = [run["context"] for run in runs if run["context"]]
-        means = {key: np.mean([found[key] for found in context], axis=0) for key in (context[0] if context else ())}
+        means = {
+            key: np.mean([np.abs(found[key]) for found in context], axis=0) for key in (context[0] if context else ())
+        }
         cells = [ROWS[row].title, f"{runs[0]['parameters']:,}", f"{runs[0]['conv_macs'] / 1e9:.3f} G"]
         cells += [f"{runs[0]['product_macs'] / 1e6:.2f} M"]
         cells += [f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}"]
@@ -194,7 +196,7 @@ def student_quantile(p: float, freedom: int) -> float:
 
 
 def draw(path: Path, results: list[dict]) -> None:
-    """A panel a set: what is right of the answers on local, near and room objects, one mark a run, and the oracles."""
+    """A panel a set: how well local, near and room objects are told apart, one mark a run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -203,23 +205,22 @@ def draw(path: Path, results: list[dict]) -> None:
     sets = _grouped(results, "set")
     figure, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.5), squeeze=False, layout="constrained")
     for axis, (name, of_set) in zip(axes[0], sets.items(), strict=True):
+        axis.axhline(0, color="black", ls=":", lw=1)
+        axis.annotate("the answer does not depend on the class", (-0.45, -7), fontsize=9)
+        axis.axhline(100, color="black", lw=1)
+        axis.annotate("always right", (-0.45, 95), fontsize=9)
         for x, kind in enumerate(score_kinds.KINDS):
-            for oracle, style in (("local", ":"), ("chunk", "--"), ("room", "-")):
-                level = 100 * of_set[0]["oracles"][oracle].get(kind, math.nan)
-                label = f"possible, knowing {ORACLES[oracle]}" if x == 0 else None
-                axis.plot((x - 0.42, x + 0.42), (level, level), style, color="black", lw=1, label=label)
             for row, runs in _grouped(of_set, "row").items():
-                values = [
-                    100 * (math.nan if (v := SCORES[f"{kind} objects, decided"](run)) is None else v) for run in runs
-                ]
+                values = [SCORES[f"{kind} objects, told apart"](run) for run in runs]
+                values = [100 * value for value in values if value is not None]
                 place = x + 0.2 * (list(ROWS).index(row) - 1.5)
                 label = ROWS[row].title if x == 0 else None
                 axis.plot([place] * len(values), values, "o", color=f"C{list(ROWS).index(row)}", alpha=0.7, label=label)
-        axis.set_xticks(range(3), ["cue on the object", "companion nearby", "type of the room"])
-        axis.set(title=f"{name} set", xlabel="what tells the object's class", ylim=(0, 103))
-    axes[0, 0].set_ylabel("right, % of the vertices answered\nwith a class of the look-alike pair")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        axis.set_xticks(range(3), ["a cue on the object", "a companion nearby", "the type of the room"])
+        axis.set(title=f"{name} set", xlabel="what tells the class of a look-alike object", xlim=(-0.5, 2.5))
+        axis.set_ylim(min(-20, axis.get_ylim()[0]), 105)
+    axes[0, 0].set_ylabel("told apart, %")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

@@ -35,21 +35,38 @@ def scans(tmp_path):
 PREDICTED = [TABLE, DESK, WALL, TABLE, DESK, CABINET, TABLE, WALL, CABINET]
 
 
-def test_every_vertex_counts_for_the_kind_and_the_pair_of_its_object(scans):
-    counts = score_kinds.count_scan(scans / "scans" / "scene6000_00", np.array(PREDICTED))
-    assert counts["near"]["slab"] == [3, 2, 1]
-    assert counts["room"]["slab"] == [2, 2, 1]
-    assert counts["local"]["tall"] == [2, 1, 1]
-    assert sum(sum(found) for pairs in counts.values() for found in pairs.values()) == 6 + 5 + 4
+@pytest.fixture
+def counts(scans):
+    counts = score_kinds.no_counts()
+    score_kinds.count_scan(scans / "scans" / "scene6000_00", np.array(PREDICTED), counts)
+    return counts
 
 
-def test_what_was_answered_and_what_was_decided(scans):
-    counts = score_kinds.count_scan(scans / "scans" / "scene6000_00", np.array(PREDICTED))
+def test_every_vertex_counts_for_the_kind_and_the_class_of_its_object(counts):
+    assert counts["near"]["slab"] == {"table": [3, 2, 1], "desk": [0, 0, 0]}
+    assert counts["room"]["slab"]["desk"] == [2, 2, 1]
+    assert counts["local"]["tall"]["cabinet"] == [2, 1, 1] and counts["local"]["box"]["cabinet"] == [0, 0, 0]
+    everything = [found for pairs in counts.values() for classes in pairs.values() for found in classes.values()]
+    assert sum(map(sum, everything)) == 6 + 5 + 4
+
+
+def test_what_was_answered_and_what_was_decided(counts):
     found = score_kinds.scores(counts)
-    assert found["near"] == {"vertices": 3, "right": 1 / 3, "answered": 2 / 3, "decided": 1 / 2}
-    assert found["local"] == {"vertices": 2, "right": 1 / 2, "answered": 1 / 2, "decided": 1}
-    nothing = {kind: {pair: [0, 0, 0] for pair in pairs} for kind, pairs in counts.items()}
-    assert score_kinds.scores(nothing)["room"] == {"vertices": 0, "right": None, "answered": None, "decided": None}
+    assert found["near"] == {"vertices": 3, "right": 1 / 3, "answered": 2 / 3, "decided": 1 / 2, "told apart": None}
+    assert found["local"]["right"] == 1 / 2 and found["local"]["decided"] == 1
+    assert set(score_kinds.scores(score_kinds.no_counts())["room"].values()) == {0, None}
+
+
+def test_an_answer_that_does_not_depend_on_the_class_tells_nothing_apart():
+    counts = score_kinds.no_counts()
+    slab, tall = counts["near"]["slab"], counts["near"]["tall"]
+    slab["desk"], slab["table"] = [20, 10, 0], [90, 90, 90]  # always "table"
+    assert score_kinds.scores(counts)["near"]["decided"] == 0.9
+    assert score_kinds.scores(counts)["near"]["told apart"] == 0
+    tall["refrigerator"], tall["bookshelf"], tall["cabinet"] = [50, 50, 50], [40, 40, 40], [10, 10, 10]  # always right
+    assert score_kinds.scores(counts)["near"]["told apart"] == pytest.approx(0.5)  # 100 answers of each pair
+    tall["cabinet"] = [10, 10, 0]
+    assert score_kinds.scores(counts)["near"]["told apart"] == pytest.approx(0.25)
 
 
 def test_the_script_adds_up_scans_and_names_what_does_not_fit(scans, tmp_path, capsys):
@@ -60,7 +77,9 @@ def test_the_script_adds_up_scans_and_names_what_does_not_fit(scans, tmp_path, c
     predictions.mkdir()
     np.savetxt(predictions / "scene6000_00.txt", PREDICTED, fmt="%d")
     assert score_kinds.main(arguments) == 0
-    assert ["decided", "1.000", "0.500", "0.500"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr().out
+    assert ["decided", "1.000", "0.500", "0.500"] in [line.split() for line in printed.splitlines()]
+    assert "told apart" in printed and "chunk oracle" in printed
     np.savetxt(predictions / "scene6000_00.txt", PREDICTED[1:], fmt="%d")
     assert score_kinds.main(arguments) == 1
     assert "scene6000_00: 8 predicted vertices, but the scan has 9" in capsys.readouterr().err

@@ -8,7 +8,8 @@ from scripts.score_kinds import KINDS
 
 def result(row, seed, voxel, near, answered=80):
     """What a finished run leaves: `near` of 80 answers on near objects are right, of 100 vertices."""
-    kinds = {kind: {"slab": [100, answered, near if kind == "near" else 40]} for kind in KINDS}
+    half = {"table": [50, answered // 2, min(near, answered // 2)], "desk": [50, answered // 2, max(near - 40, 0)]}
+    kinds = {kind: {"slab": half if kind == "near" else {"table": [100, answered, 40]}} for kind in KINDS}
     context = None if row == "pointnet2" else {"scale": [0.1, -0.2, 0, 0], "change": [0.01] * 4, "idle": [0.25] * 4}
     return {
         "set": "synthetic",
@@ -50,11 +51,13 @@ def test_the_tables_of_finished_runs(results):
     assert line(text, "near objects, right")[:2] == ["40.0 ± 0.0", "62.0 ± 2.0"]
     assert line(text, "near objects, right")[3:] == ["60.0", "70.0", "100.0"]
     assert line(text, "near objects, decided")[:2] == ["50.0 ± 0.0", "77.5 ± 2.5"]
+    assert line(text, "near objects, told apart")[:2] == ["0.0 ± 0.0", "55.0 ± 5.0"]  # 100 and 50, 55, 60 % right
+    assert line(text, "room objects, told apart")[:3] == ["-", "-", "-"]  # one class alone
     assert line(text, "near objects, answered") == ["80.0 ± 0.0"] * 2 + ["+0.0 ± 0.0 (0.0)", "", "", ""]
     assert "commonest class: voxel accuracy 37.0" in text
     costs = line(text, "+ LatentGNN, K = 1")
     assert costs[:4] == ["1,000", "2.000 G", "3.00 M", "0.50"]
-    assert costs[4:] == ["0.100, -0.200, 0.000, 0.000", "1.0, 1.0, 1.0, 1.0", "25, 25, 25, 25"]
+    assert costs[4:] == ["0.100, 0.200, 0.000, 0.000", "1.0, 1.0, 1.0, 1.0", "25, 25, 25, 25"]
     assert line(text, "+ LatentGNN, K = 3")[-2:] == ["+2.0", "+4.5"]  # the paper's
 
 
@@ -85,12 +88,12 @@ def test_comparing_two_sets_of_seeds():
 
 def test_only_what_is_between_the_marks_is_replaced(results, tmp_path):
     report = tmp_path / "RESULTS.md"
-    report.write_text(f"above\n{table3_report.BEGIN}\nold\n{table3_report.END}\nbelow\n")
+    report.write_text(f"above\n{table3_report.BEGIN}\nstale\n{table3_report.END}\nbelow\n")
     for _ in range(2):
         table3_report.write_report(report, results)
         text = report.read_text()
         assert text.startswith("above\n") and text.endswith("\nbelow\n")
-        assert "old" not in text and text.count("### The synthetic set") == 1
+        assert "stale" not in text and text.count("### The synthetic set") == 1
         assert (tmp_path / "table3.png").stat().st_size > 1000
     report.write_text("no marks")
     with pytest.raises(ValueError, match="RESULTS.md: the table belongs between"):
