@@ -42,7 +42,7 @@ ROWS = {  # flags of train_scannet.py, as run
 }
 ROUNDS = (("pointnet2", "latentgnn_k1"), ("non_local", "latentgnn_k3"))  # all sets and seeds of a round, then the next
 SETS = {"synthetic": "", "control": " --shuffle-labels"}  # flags of make_synthetic.py
-BUDGET = {"scenes": 128, "epochs": 30, "batch_size": 4, "bn_momentum": 0.05}  # the defaults: of every run alike
+BUDGET = {"scenes": 128, "epochs": 100, "batch_size": 16, "bn_momentum": 0.1}  # the defaults: of every run alike
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +50,7 @@ SCORES = {  # line of a table: the score of a run, a fraction, or None where the
     for name in ("right", "answered", "decided", "told apart")
     for kind in score_kinds.KINDS
 }
+DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
 ORACLES = {"local": "the object alone", "chunk": "all of a tile", "room": "all of the room"}  # what one could know
 BEGIN, END = "<!-- made by scripts/table3_report.py: -->", "<!-- :made by scripts/table3_report.py -->"
 
@@ -103,7 +105,7 @@ def tables(results: list[dict], picture: str) -> str:
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
         f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, else the defaults; `last.pt`.",
         "",
-        f"![How well every run tells look-alike objects apart, one mark a seed]({picture})",
+        f"![Three scores of every run: the networks scatter over the same range]({picture})",
         "",
     ]
     for name, of_set in _grouped(results, "set").items():
@@ -126,6 +128,8 @@ def _scores(results: list[dict]) -> list[str]:
     )
     for name, score in SCORES.items():
         values = {row: [score(run) for run in runs] for row, runs in rows.items()}
+        if all(value is None for of_row in values.values() for value in of_row):
+            continue
         cells = [_mean_and_deviation(of_row) for of_row in values.values()]
         for row in compared:
             if None in values[row] + values["pointnet2"]:
@@ -196,31 +200,23 @@ def student_quantile(p: float, freedom: int) -> float:
 
 
 def draw(path: Path, results: list[dict]) -> None:
-    """A panel a set: how well local, near and room objects are told apart, one mark a run."""
+    """A panel a score: its value for every network, one mark a run, the sets side by side."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    sets = _grouped(results, "set")
-    figure, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.5), squeeze=False, layout="constrained")
-    for axis, (name, of_set) in zip(axes[0], sets.items(), strict=True):
-        axis.axhline(0, color="black", ls=":", lw=1)
-        axis.annotate("the answer does not depend on the class", (-0.45, -7), fontsize=9)
-        axis.axhline(100, color="black", lw=1)
-        axis.annotate("always right", (-0.45, 95), fontsize=9)
-        for x, kind in enumerate(score_kinds.KINDS):
-            for row, runs in _grouped(of_set, "row").items():
-                values = [SCORES[f"{kind} objects, told apart"](run) for run in runs]
-                values = [100 * value for value in values if value is not None]
-                place = x + 0.2 * (list(ROWS).index(row) - 1.5)
-                label = ROWS[row].title if x == 0 else None
-                axis.plot([place] * len(values), values, "o", color=f"C{list(ROWS).index(row)}", alpha=0.7, label=label)
-        axis.set_xticks(range(3), ["a cue on the object", "a companion nearby", "the type of the room"])
-        axis.set(title=f"{name} set", xlabel="what tells the class of a look-alike object", xlim=(-0.5, 2.5))
-        axis.set_ylim(min(-20, axis.get_ylim()[0]), 105)
-    axes[0, 0].set_ylabel("told apart, %")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    rows = [row for row in ROWS if row in _grouped(results, "row")]
+    figure, axes = plt.subplots(1, len(DRAWN), figsize=(4.2 * len(DRAWN), 4.2), layout="constrained")
+    for axis, score in zip(axes, DRAWN, strict=True):
+        for number, (name, of_set) in enumerate(_grouped(results, "set").items()):
+            found = [(rows.index(run["row"]) + 0.3 * number - 0.15, SCORES[score](run)) for run in of_set]
+            places, values = zip(*[(place, 100 * value) for place, value in found if value is not None], strict=True)
+            axis.plot(places, values, "os"[number], color=f"C{number}", alpha=0.7, label=f"{name} set, a run")
+        axis.set_xticks(range(len(rows)), [textwrap.fill(ROWS[row].title.removeprefix("+ "), 12) for row in rows])
+        axis.set(title=f"{score}, %", xlim=(-0.5, len(rows) - 0.5))
+        axis.grid(True, axis="y", alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
