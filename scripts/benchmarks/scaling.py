@@ -19,7 +19,7 @@ NAMES = {  # of benchmarks/latentgnn.py's layers: name -> whether it makes an N 
     "LatentGNN, K = 3": False,
     "non-local, reordered": False,
     "non-local, softmax, scaled_dot_product_attention": False,
-    "non-local, N x N": True,
+    latentgnn.DENSE: True,
 }
 SLOW = "non-local, softmax, scaled_dot_product_attention"  # grows as N x N in time, though not in memory
 LATENT = "LatentGNN, K = 1"
@@ -61,8 +61,8 @@ def in_a_fresh_process(name: str, points: int, threads: int, rounds: int) -> tup
 def measure(name: str, points: int, threads: int, rounds: int) -> tuple[list[float], float | None]:
     torch.set_num_threads(threads)
     x = torch.randn(1, points, latentgnn.CHANNELS, generator=torch.Generator().manual_seed(latentgnn.SEED))
-    call = latentgnn.step(latentgnn.layers(points)[name], x)
-    latentgnn.step(latentgnn.layers(points)[name], x[:, :FIRST])()  # what the first step of all loads stays
+    call = latentgnn.step(latentgnn.layers()[name], x)
+    latentgnn.step(latentgnn.layers()[name], x[:, :FIRST])()  # what the first step of all loads stays
     memory.reset_peak()
     before = memory.peak()
     call()
