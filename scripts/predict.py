@@ -34,9 +34,8 @@ UPS = ("x", "y", "z", "-x", "-y", "-z")
 TALL = 20.0  # m; a taller scan is a hall, or not in metres
 SMALL = 1.0  # m; one that is smaller in every direction is an object, or not in metres
 CUBE = 0.1  # m, of the cells by which flat areas and density are measured
-STEEP = (
-    1.25  # largest flat area across another axis / across +z: of rooms at most 1.1, of rooms on their side 1.1 to 14
-)
+# Largest flat area across another axis / across +z: at most 1.1 in 16 generated rooms, 0.9 to 5.6 if they lie on a side
+STEEP = 1.25
 DENSE = 50  # vertices in an occupied cube of 10 cm; generated rooms have 5
 LEAST_SPACING = 0.001  # m
 FINE_STEP = 0.001  # m; coarser coordinates lose the detail that the network looks at
