@@ -21,6 +21,7 @@ SEED = 0
 CHANNELS, LATENT_NODES = 64, PointNet2Config().latent_nodes[0]  # of context1
 SIZES = ((1, 1024), (4, 1024), (16, 1024), (1, 8192), (1, 65_536))  # B, N
 KERNELS = (1, 2, 3)
+OURS, SOFTMAX = "LatentGNN, K = 1", "non-local, softmax, scaled_dot_product_attention"
 DENSE, DENSE_POINTS = "non-local, N x N", 8192  # the most points of which the matrix is made: 268 MB
 SCALE = 0.5  # of fresh layers, which would be the identity
 
@@ -38,7 +39,7 @@ def run(args) -> dict:
         calls = {name: step(layer, x) for name, layer in layers().items() if N <= DENSE_POINTS or name != DENSE}
         times = timing.alternate(calls, args.rounds)
         for name, seconds in times.items():
-            ratio = timing.median(seconds) / timing.median(times["LatentGNN, K = 1"])
+            ratio = timing.median(seconds) / timing.median(times[OURS])
             rows.append(dict(clouds=B, points=N, layer=name, seconds=seconds, ratio=ratio))
             print(f"| {B} | {N:,} | {name} | {timing.spread(seconds)} | {ratio:.2f} |")
     print("\n| B | N | K | as released / ours |\n|---:|---:|---:|---:|")
@@ -55,7 +56,7 @@ def layers() -> dict[str, nn.Module]:
     found = {f"LatentGNN, K = {k}": layer for k, layer in latentgnn.items()}
     found |= {f"as released, K = {k}": Form(LatentGNN(CHANNELS, LATENT_NODES, k), latentgnn_forward) for k in KERNELS}
     found["non-local, reordered"] = NonLocal(CHANNELS)
-    found["non-local, softmax, scaled_dot_product_attention"] = NonLocal(CHANNELS, "softmax")
+    found[SOFTMAX] = NonLocal(CHANNELS, "softmax")
     found[DENSE] = Form(NonLocal(CHANNELS), non_local_forward)
     found["Conv2d, batch norm, ReLU"] = Convolution(CHANNELS)
     for layer in found.values():

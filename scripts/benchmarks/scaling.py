@@ -15,14 +15,13 @@ from scripts.benchmarks import latentgnn, memory, timing
 
 FIRST = 1024  # points; four times as many in every further size
 NAMES = {  # of benchmarks/latentgnn.py's layers: name -> whether it makes an N x N matrix
-    "LatentGNN, K = 1": False,
+    latentgnn.OURS: False,
     "LatentGNN, K = 3": False,
     "non-local, reordered": False,
-    "non-local, softmax, scaled_dot_product_attention": False,
+    latentgnn.SOFTMAX: False,
     latentgnn.DENSE: True,
 }
-SLOW = "non-local, softmax, scaled_dot_product_attention"  # grows as N x N in time, though not in memory
-LATENT = "LatentGNN, K = 1"
+SLOW = latentgnn.SOFTMAX  # grows as N x N in time, though not in memory
 
 
 def add_arguments(parser) -> None:
@@ -80,7 +79,7 @@ def draw(path: Path, rows: list[dict]) -> None:
     for number, name in enumerate(NAMES):
         of_layer = [row for row in rows if row["layer"] == name]
         points = [row["points"] for row in of_layer]
-        style = dict(marker="o", markersize=4, color=f"C{number}", linewidth=2.5 if name == LATENT else 1.5)
+        style = dict(marker="o", markersize=4, color=f"C{number}", linewidth=2.5 if name == latentgnn.OURS else 1.5)
         time_axes.loglog(points, [timing.median(row["seconds"]) for row in of_layer], label=name, **style)
         if of_layer and of_layer[0]["mb"] is not None:
             memory_axes.loglog(points, [max(row["mb"], 0.1) for row in of_layer], **style)
