@@ -30,15 +30,16 @@ import ops
 from data import metrics
 from data.atomic_write import replacing
 from data.board import confusion_figure
+from data.chunks import CHUNK_SIZE
 from data.coloured_ply import write_comparison
-from data.datasets import LabelPolicy, SceneFile, SceneTiles, WholeScenes, scene_files
+from data.datasets import SceneFile, SceneTiles, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
 from data.scenes import SceneError, read_manifest
 from models import checkpoint, distributed
 from models.pointnet2 import PointNet2
 from models.stopping import StopRequest, ignore_signals, run
 
-PROTOCOLS = ["pn2-wholescene", "scannet-benchmark"]
+WHOLE_SCENE, BENCHMARK = "pn2-wholescene", "scannet-benchmark"
 
 # Draws at a time. On the CPU the activations of one stay in the cache: 8 together take 1.7 x as long
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 1, 16
@@ -256,8 +257,7 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
         ranks = f"{distributed.world_size()} x {device}"
         print(f"{ranks}, {ops.describe()}\n{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
     config = content["config"]  # of the training run
-    policy = LabelPolicy(config["unannotated"], config["other"])
-    scenes = WholeScenes(files, args.seed, policy, config["features"])
+    scenes = WholeScenes.as_trained(files, args.seed, config)
     results = evaluate(model.to(device), scenes, device, args.batch_size, args.workers)
     facts = {
         "split": args.split,
@@ -267,9 +267,10 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
         "vertices": sum(result.vertices for result in results),
         "checkpoint_sha256": sha256,
         "selected_on": content["selected_on"],
-        "protocols": PROTOCOLS,
-        "unannotated": policy.unannotated,
-        "other": policy.other,
+        "protocols": [WHOLE_SCENE if scenes.chunk_size == CHUNK_SIZE else f"{WHOLE_SCENE} with other tiles", BENCHMARK],
+        "chunk_size": scenes.chunk_size,
+        "unannotated": scenes.policy.unannotated,
+        "other": scenes.policy.other,
         "seed": args.seed,
     }
     distributed.of_rank_0(write_report, out, args, files, results, facts)
@@ -341,8 +342,8 @@ def markdown(report: dict, path: Path) -> str:
         f"# {path.name} on {report['scenes']} of {report['expected_scenes']} {report['split']} scenes",
         "",
         f"Weights {report['checkpoint_sha256']}, protocols {' and '.join(report['protocols'])}, seed {report['seed']}, "
-        f"{report['tiles']} tiles, {report['vertices']} vertices; unannotated vertices: {report['unannotated']}, "
-        f"other classes: {report['other']}. In percent.",
+        f"{report['tiles']} tiles of {report['chunk_size']:g} m, {report['vertices']} vertices; "
+        f"unannotated vertices: {report['unannotated']}, other classes: {report['other']}. In percent.",
         "",
     ]
     if report["selected_on"]:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 import ops
 from data import metrics
 from data.board import SceneView, confusion_figure
-from data.chunks import POINTS_PER_CHUNK
+from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
 from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
 from data.scenes import SceneError, read_manifest
 from eval_scannet import add_counts, choose_device, class_table, classes_of_tiles, evaluate, whole_number
@@ -66,12 +66,12 @@ SCENES_SHOWN = 2  # in 3-D, in TensorBoard: the first of the validation split
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
 
 
-def learning_rate(base: float, chunks_seen: int) -> float:
-    return base * LEARNING_RATE_DECAY ** (chunks_seen // DECAY_EVERY)
+def learning_rate(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
+    return base * LEARNING_RATE_DECAY ** (chunks_seen // decay_every)
 
 
-def bn_momentum(base: float, chunks_seen: int) -> float:
-    return max(base * BN_MOMENTUM_DECAY ** (chunks_seen // DECAY_EVERY), BN_MOMENTUM_FLOOR)
+def bn_momentum(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
+    return max(base * BN_MOMENTUM_DECAY ** (chunks_seen // decay_every), BN_MOMENTUM_FLOOR)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,12 +91,16 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
     add("--grouping", choices=["ssg", "msg"], default="ssg", help="single- or multi-scale grouping of PointNet++")
     add("--features", nargs="*", choices=list(POINT_FEATURES), default=[], help="point features beside xyz")
+    add(
+        "--chunk-size", type=float, default=CHUNK_SIZE, help="edge of the chunks of 8192 points, and of the tiles, in m"
+    )
     add("--unannotated", choices=["drop", "ignore"], default="drop", help="vertices without annotation")
     add("--other", choices=["train", "ignore"], default="train", help="annotated vertices outside the 20 classes")
     add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
     add("--lr", type=float, default=1e-3)
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
+    add("--decay-every", type=whole_number(1), default=DECAY_EVERY, help="chunks, in the schedules of both")
     add("--sync-bn", action=argparse.BooleanOptionalAction, default=False, help="batch statistics of all GPUs together")
     add("--validate-every", type=whole_number(0), default=5, help="epochs; 0: never, and there is no best.pt")
     add("--save-every", type=whole_number(1), default=1, help="epochs")
@@ -111,6 +115,8 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args([*_flags_of_file(path, parser), *argv] if path else argv)
     if not 0 < args.lr < float("inf"):
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
+    if not 0 < args.chunk_size < float("inf"):
+        parser.error(f"--chunk-size is {args.chunk_size}; it has to be a positive number of metres")
     if not 0 < args.bn_momentum <= 1:
         parser.error(f"--bn-momentum is {args.bn_momentum}; it has to be above 0, and at most 1")
     if args.compile and args.sync_bn:
@@ -156,7 +162,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     last, best = args.out / "checkpoints" / checkpoint.LAST, args.out / "checkpoints" / "best.pt"
 
     policy = LabelPolicy(args.unannotated, args.other)
-    chunks = TrainingChunks(scene_files(data_dir, manifest, "train"), args.seed, policy, args.features)
+    chunks = TrainingChunks(scene_files(data_dir, manifest, "train"), args.seed, policy, args.features, args.chunk_size)
     batches = ChunkBatches(len(chunks), args.batch_size, args.seed, rank, world_size)
     loader = DataLoader(
         chunks,
@@ -168,7 +174,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     validation = None
     if manifest["splits"]["val"] and args.validate_every:
         files = scene_files(data_dir, manifest, "val")
-        validation = WholeScenes(files, args.seed, policy, args.features, covering=False)
+        validation = WholeScenes.as_trained(files, args.seed, config, covering=False)
 
     ops.use(args.ops)
     model = pointnet2.build(network, args.seed).to(device)
@@ -254,8 +260,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         batches.set_epoch(epoch, first_step=len(losses))
         model.train()
         for batch in loader:
-            rate = learning_rate(args.lr, done * args.batch_size)
-            momentum = bn_momentum(args.bn_momentum, done * args.batch_size)
+            rate = learning_rate(args.lr, done * args.batch_size, args.decay_every)
+            momentum = bn_momentum(args.bn_momentum, done * args.batch_size, args.decay_every)
             optimizer.param_groups[0]["lr"] = rate
             set_batch_norm_momentum(model, momentum)
             torch.manual_seed(distributed.seed_of_step(args.seed, done, rank))  # dropout: the same if resumed
@@ -290,8 +296,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
                 return save_and_stop()
 
         before = (done - 1) * args.batch_size  # chunks before the last step, which may have been before a resumption
-        rate, loss = learning_rate(args.lr, before), np.mean(losses).item()
-        momentum = bn_momentum(args.bn_momentum, before)
+        rate, loss = learning_rate(args.lr, before, args.decay_every), np.mean(losses).item()
+        momentum = bn_momentum(args.bn_momentum, before, args.decay_every)
         values = {"loss": loss, "lr": rate, "bn_momentum": momentum, "points_per_second": speed}
         history.record(epoch, "train", values)
         history.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
@@ -310,7 +316,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         if epoch % args.save_every == 0 or final:
             distributed.of_rank_0(save, last)
     progress.close()
-    distributed.of_rank_0(checkpoint.export, args.out / "export", model, args.features)
+    distributed.of_rank_0(checkpoint.export, args.out / "export", model, args.features, args.chunk_size)
     history.say(f"checkpoints in {args.out / 'checkpoints'}; score one with eval_scannet.py --checkpoint {last}")
     history.close()
     return 0

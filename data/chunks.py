@@ -1,7 +1,8 @@
 """Crops of a scene: the random training chunk, and the tiles that cover a whole scene.
 
 Pure functions of points and an explicit generator. V vertices of a scene, N points drawn; metres, +z up. A crop is a
-core of 1.5 x 1.5 m and full height, and around it a context that is seen but neither trained on nor scored.
+core of 1.5 x 1.5 m, or of another `size`, and full height, and around it a context that is seen but neither trained on
+nor scored.
 Source: the original PointNet++ ScanNet code (2017); `covering_draws` serves ScanNet's benchmark instead.
 """
 
@@ -30,7 +31,11 @@ class Draw(NamedTuple):
 
 
 def training_draw(
-    xyz: np.ndarray, classes: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK
+    xyz: np.ndarray,
+    classes: np.ndarray,
+    rng: np.random.Generator,
+    num_points: int = POINTS_PER_CHUNK,
+    size: float = CHUNK_SIZE,
 ) -> Draw:
     """Draw a training chunk around a random vertex.
 
@@ -43,7 +48,7 @@ def training_draw(
     bottom, top = xyz[:, 2].min(), xyz[:, 2].max()
     for _ in range(MAX_TRIES):
         centre = xyz[rng.integers(len(xyz))].astype(np.float64)
-        core_low, core_high = centre - CHUNK_SIZE / 2, centre + CHUNK_SIZE / 2
+        core_low, core_high = centre - size / 2, centre + size / 2
         core_low[2], core_high[2] = bottom, top
         crop = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
         crop_xyz = xyz[crop]
@@ -55,27 +60,31 @@ def training_draw(
     return Draw(crop[drawn], core[drawn])
 
 
-def tile_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK) -> Iterator[Draw]:
+def tile_draws(
+    xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
+) -> Iterator[Draw]:
     """One draw from each tile of a scene, for the whole-scene evaluation of PointNet++.
 
     Tiles start at the scene's minimum. A tile with under 1 % core among its drawn points is left out.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    for crop in _tile_crops(xyz):
+    for crop in _tile_crops(xyz, size):
         drawn = rng.integers(len(crop.index), size=num_points)
         core = crop.core[drawn]
         if core.mean() >= MIN_CORE_DRAWN:
             yield Draw(crop.index[drawn], core)
 
 
-def covering_draws(xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK) -> Iterator[Draw]:
+def covering_draws(
+    xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
+) -> Iterator[Draw]:
     """Draws in which every vertex of the scene is at least once a core point, and of one tile only.
 
     The first draw from a tile is random, as in training, and misses about a fifth of the core; the following ones
     hold what is still missing, filled up at random and in random order, so that the density stays that of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    for crop in _tile_crops(xyz):
+    for crop in _tile_crops(xyz, size):
         missing = np.flatnonzero(crop.in_tile)
         if len(missing) == 0:
             continue
@@ -100,7 +109,7 @@ class _TileCrop(NamedTuple):
     in_tile: np.ndarray  # (n,) bool: in this tile and in no other
 
 
-def _tile_crops(xyz: np.ndarray) -> Iterator[_TileCrop]:
+def _tile_crops(xyz: np.ndarray, size: float) -> Iterator[_TileCrop]:
     """The crops of a scene (V, 3) in order of column and row; tiles that have nothing in or near them are left out.
 
     Every vertex is looked at once a column of tiles, and those of the column once a tile. Coordinates are float64, so
@@ -108,33 +117,33 @@ def _tile_crops(xyz: np.ndarray) -> Iterator[_TileCrop]:
     """
     x, y = np.ascontiguousarray(xyz[:, :2].T, dtype=np.float64)
     x_start, y_start = x.min(), y.min()
-    column_of, columns = _slabs(x - x_start)
-    row_of, rows = _slabs(y - y_start)
+    column_of, columns = _slabs(x - x_start, size)
+    row_of, rows = _slabs(y - y_start, size)
     tile_of = column_of * rows + row_of
     occupied = np.stack(np.divmod(np.unique(tile_of), rows), axis=1)
     near = occupied[:, None] + np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])  # what a context may reach
     near = np.unique(near[((near >= 0) & (near < [columns, rows])).all(2)], axis=0)
     for column in np.unique(near[:, 0]):
-        strip = np.flatnonzero(_in_slab(x, column, x_start, CONTEXT))
+        strip = np.flatnonzero(_in_slab(x, column, x_start, size, CONTEXT))
         strip_y = y[strip]
         for row in near[near[:, 0] == column, 1]:
-            index = strip[_in_slab(strip_y, row, y_start, CONTEXT)]
+            index = strip[_in_slab(strip_y, row, y_start, size, CONTEXT)]
             if len(index) > 0:
-                core_x = _in_slab(x[index], column, x_start, TILE_CORE_MARGIN)
-                core_y = _in_slab(y[index], row, y_start, TILE_CORE_MARGIN)
+                core_x = _in_slab(x[index], column, x_start, size, TILE_CORE_MARGIN)
+                core_y = _in_slab(y[index], row, y_start, size, TILE_CORE_MARGIN)
                 yield _TileCrop(index, core_x & core_y, tile_of[index] == column * rows + row)
 
 
-def _slabs(offset: np.ndarray) -> tuple[np.ndarray, int]:
-    """In which slab of 1.5 m each of (V,) offsets from the scene's minimum lies, (V,) int64; the number of slabs."""
-    count = max(int(np.ceil(offset.max() / CHUNK_SIZE)), 1)
-    return np.minimum(np.floor(offset / CHUNK_SIZE).astype(np.int64), count - 1), count
+def _slabs(offset: np.ndarray, size: float) -> tuple[np.ndarray, int]:
+    """In which slab of `size` each of (V,) offsets from the scene's minimum lies, (V,) int64; the number of slabs."""
+    count = max(int(np.ceil(offset.max() / size)), 1)
+    return np.minimum(np.floor(offset / size).astype(np.int64), count - 1), count
 
 
-def _in_slab(values: np.ndarray, slab: int, start: float, margin: float) -> np.ndarray:
+def _in_slab(values: np.ndarray, slab: int, start: float, size: float, margin: float) -> np.ndarray:
     """(n,) bool: the coordinates in a slab grown by margin on both sides."""
-    low = start + slab * CHUNK_SIZE
-    return (values >= low - margin) & (values <= low + CHUNK_SIZE + margin)
+    low = start + slab * size
+    return (values >= low - margin) & (values <= low + size + margin)
 
 
 def _inside(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:

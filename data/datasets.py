@@ -106,9 +106,15 @@ class TrainingChunks(Dataset):
     """
 
     def __init__(
-        self, scenes: Sequence[SceneFile], seed: int, policy: LabelPolicy | None = None, features: Sequence[str] = ()
+        self,
+        scenes: Sequence[SceneFile],
+        seed: int,
+        policy: LabelPolicy | None = None,
+        features: Sequence[str] = (),
+        chunk_size: float = chunks.CHUNK_SIZE,
     ):
-        self.seed, self.policy, self.features = seed, policy or LabelPolicy(), tuple(features)
+        self.seed, self.chunk_size = seed, chunk_size
+        self.policy, self.features = policy or LabelPolicy(), tuple(features)
         trained = self.policy.trained(np.arange(NUM_NYU40))  # (41,) bool, nyu40 ids
         self.scenes = [scene for scene in scenes if scene.nyu40_histogram[trained].any()]
         self.left_out = [scene.name for scene in scenes if not scene.nyu40_histogram[trained].any()]
@@ -126,7 +132,7 @@ class TrainingChunks(Dataset):
         kept = np.flatnonzero(self.policy.kept(nyu40))
         points, nyu40 = points.take(kept, axis=0), nyu40[kept]  # take: in a fifth of the time of points[kept]
 
-        draw = chunks.training_draw(points[:, :3], NYU40_TO_CLASS[nyu40], rng)
+        draw = chunks.training_draw(points[:, :3], NYU40_TO_CLASS[nyu40], rng, size=self.chunk_size)
         points, nyu40 = points[draw.index], nyu40[draw.index]  # (N, 3 + F), (N,)
         classes = NYU40_TO_CLASS[nyu40].astype(np.int64)
         weight = self.class_weights[classes] * draw.core * self.policy.trained(nyu40)
@@ -195,9 +201,16 @@ class WholeScenes(Dataset):
         policy: LabelPolicy | None = None,
         features: Sequence[str] = (),
         covering: bool = True,
+        chunk_size: float = chunks.CHUNK_SIZE,
     ):
-        self.scenes, self.seed, self.covering = list(scenes), seed, covering
+        self.scenes, self.seed, self.covering, self.chunk_size = list(scenes), seed, covering, chunk_size
         self.policy, self.features = policy or LabelPolicy(), tuple(features)
+
+    @classmethod
+    def as_trained(cls, scenes: Sequence[SceneFile], seed: int, config: dict, covering: bool = True) -> "WholeScenes":
+        """Labelled, with the features and in tiles of the size that a training run of the settings `config` had."""
+        policy = LabelPolicy(config["unannotated"], config["other"])
+        return cls(scenes, seed, policy, config["features"], covering, chunk_size_of(config))
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -208,10 +221,15 @@ class WholeScenes(Dataset):
         rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
 
         kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
-        tiles = chunks.tile_draws(points[kept, :3], rng) if len(kept) else []
+        tiles = chunks.tile_draws(points[kept, :3], rng, size=self.chunk_size) if len(kept) else []
         tiles = [draw._replace(index=kept[draw.index]) for draw in tiles]
-        covering = list(chunks.covering_draws(points[:, :3], rng)) if self.covering else []
+        covering = list(chunks.covering_draws(points[:, :3], rng, size=self.chunk_size)) if self.covering else []
         return SceneTiles(scene.name, points, nyu40, tiles, covering)
+
+
+def chunk_size_of(config: dict) -> float:
+    """Edge of the chunks in metres, from the settings of a training run; early runs do not name it."""
+    return config.get("chunk_size", chunks.CHUNK_SIZE)
 
 
 def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:

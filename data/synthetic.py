@@ -61,6 +61,12 @@ COLOURS = np.array(  # white, grey, beech, oak, walnut, black, blue, green, red
     [(225, 222, 215), (150, 150, 150), (205, 175, 130), (165, 125, 85), (110, 75, 50), (60, 60, 65), (85, 105, 145),
      (115, 135, 105), (150, 75, 65)]
 )  # fmt: skip
+# Of what an object alone tells: points of a grid of 4 x 4 x 4 colours, so that no two are closer than 85 of 255
+TELLING_COLOURS = {
+    look: (85 * (i // 16), 85 * (i // 4 % 4), 85 * (i % 4))
+    for i, look in enumerate([*NYU40, *(f"any {pair}" for pair in PAIRS)])
+}
+TILES = {"chunk": CHUNK_SIZE, "large chunk": 3.0}  # m; of the evaluation, and of a variant with larger chunks
 SEEN = 20  # vertices by which an object counts as seen, the smallest segment of ScanNet
 SHARES = {  # percent of ScanNet's vertices that carry one of the 20 classes
     "wall": 32.0, "floor": 24.4, "cabinet": 4.3, "bed": 2.9, "chair": 7.7, "sofa": 2.6, "table": 3.8, "door": 4.8,
@@ -81,6 +87,11 @@ class Item:
     kind: str = "none"  # "local", "near", "room" for an object of a pair
     pair: str | None = None
     companion: int | None = None  # the item that decides its class, as an index
+
+    @property
+    def looks_like(self) -> str:
+        """What the object alone tells: its name, or of one without a cue its pair."""
+        return f"any {self.pair}" if self.kind in ("near", "room") else self.name
 
     @property
     def tells(self) -> bool:
@@ -272,7 +283,7 @@ def annotate(names: list[str], segment: np.ndarray, owner: np.ndarray, rng: np.r
     return annotated
 
 
-def write_room(plan: Plan, scans: Path) -> dict:
+def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
     """Write the scan of a plan to scans/<scan id>/; returns what the shares and the oracles need (see `summarise`)."""
     rng = np.random.default_rng([*plan.seed, 1])
     names = [*SHELL, *(item.name for item in plan.items)]
@@ -285,6 +296,9 @@ def write_room(plan: Plan, scans: Path) -> dict:
     light = 0.85 + 0.3 * np.sin(xyz @ rng.normal(0, 0.4, 3) + rng.uniform(0, 6)) ** 2
     colour = np.concatenate((paint, [item.colour for item in plan.items]))[owner] * light[:, None]
     colour = np.clip(colour + rng.normal(0, 6, xyz.shape), 0, 255).astype(np.uint8)
+    if telling_colours:
+        looks = [*SHELL, *(item.looks_like for item in plan.items)]
+        colour = np.array([TELLING_COLOURS[look] for look in looks], np.uint8)[owner]
     yaw = rng.uniform(0, 2 * np.pi)
     align = np.eye(4)
     align[:2, :2] = [[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]
@@ -321,31 +335,35 @@ def write_room(plan: Plan, scans: Path) -> dict:
 
 
 def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
-    """Vertices by nyu40 id, and for each object of a pair its views: first the whole room, then the evaluation's tiles.
+    """Vertices by nyu40 id, and for each object of a pair its views: of the whole room, and of the evaluation's tiles
+    of the sizes that TILES names.
 
     A view is: rightly annotated vertices of the object in the tile; whether its companion is seen in tile and context;
     the types of room that can hold all that is seen there.
     """
-    corner = xyz[:, :2].min(0)
-    tile = np.floor((xyz[:, :2] - corner) / CHUNK_SIZE)  # (V, 2)
     everything = np.ones(len(xyz), bool)
-    windows = [(everything, everything)]
-    for t in np.unique(tile, axis=0):
-        from_low, from_high = xyz[:, :2] - (corner + t * CHUNK_SIZE), (corner + (t + 1) * CHUNK_SIZE) - xyz[:, :2]
-        windows.append(((tile == t).all(1), (np.minimum(from_low, from_high) >= -CONTEXT).all(1)))
-    n, views = len(SHELL) + len(plan.items), {i: [] for i, item in enumerate(plan.items) if item.pair}
-    for core, inside in windows:
+    windows = [("room", everything, everything)]
+    for name, size in TILES.items():
+        offset = xyz[:, :2] - xyz[:, :2].min(0)
+        tile = np.floor(offset / size)  # (V, 2)
+        for t in np.unique(tile, axis=0):
+            from_border = np.minimum(offset - t * size, (t + 1) * size - offset)
+            windows.append((name, (tile == t).all(1), (from_border >= -CONTEXT).all(1)))
+    n = len(SHELL) + len(plan.items)
+    views = {i: {name: [] for name in ("room", *TILES)} for i, item in enumerate(plan.items) if item.pair}
+    for name, core, inside in windows:
         vertices = np.bincount(owner[core & rightly], minlength=n)[len(SHELL) :]
         seen = np.bincount(owner[inside], minlength=n)[len(SHELL) :] >= SEEN
         types = set(ROOM_TYPES).intersection(*(types_with(o) for o, s in zip(plan.items, seen, strict=True) if s))
         for i in np.flatnonzero(vertices).tolist():
             if i in views:
                 companion = plan.items[i].companion
-                views[i].append((int(vertices[i]), companion is not None and bool(seen[companion]), sorted(types)))
+                view = int(vertices[i]), companion is not None and bool(seen[companion]), sorted(types)
+                views[i][name].append(view)
     objects = [
         {"class": plan.items[i].name, "kind": plan.items[i].kind, "pair": plan.items[i].pair, "views": v}
         for i, v in views.items()
-        if v
+        if v["room"]
     ]
     counts = np.bincount(nyu40, minlength=NUM_NYU40).tolist()
     return {"split": plan.split, "type": plan.type, "nyu40": counts, "objects": objects}
@@ -367,12 +385,13 @@ def types_with(item: Item) -> set[str]:
 def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]]:
     """Expected accuracy a vertex, by kind, in the validation rooms, of the best guess that knows an object's shape and
 
-    local: nothing else, so it is the prior of the pair; chunk: all in the tile; room: all in the room.
+    local: nothing else, so it is the prior of the pair; chunk: all in the tile; large chunk: all in a larger tile
+    (TILES); room: all in the room.
     """
     prior = Counter()  # vertices of all rooms, by kind, pair, class and type of room
     for summary in summaries:
         for o in summary["objects"]:
-            prior[o["kind"], o["pair"], o["class"], summary["type"]] += o["views"][0][0]
+            prior[o["kind"], o["pair"], o["class"], summary["type"]] += o["views"]["room"][0][0]
 
     def expected(o: dict, companion: bool, types) -> float:
         if o["kind"] == "local" or (companion and not shuffled):
@@ -383,14 +402,12 @@ def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]
 
     right, total = Counter(), Counter()
     for o in (o for s in summaries if s["split"] == "val" for o in s["objects"]):
-        (n, companion, types), *tiles = o["views"]
+        ((n, _, _),) = o["views"]["room"]
         total[o["kind"]] += n
         right["local", o["kind"]] += n * expected(o, False, ROOM_TYPES)
-        right["room", o["kind"]] += n * expected(o, companion, types)
-        right["chunk", o["kind"]] += sum(m * expected(o, c, t) for m, c, t in tiles)
-    return {
-        view: {k: round(right[view, k] / total[k], 4) for k in sorted(total)} for view in ("local", "chunk", "room")
-    }
+        for name, views in o["views"].items():
+            right[name, o["kind"]] += sum(m * expected(o, companion, types) for m, companion, types in views)
+    return {name: {k: round(right[name, k] / total[k], 4) for k in sorted(total)} for name in ("local", *TILES, "room")}
 
 
 def shuffle_labels(plans: list[Plan]) -> list[Plan]:
@@ -405,18 +422,26 @@ def shuffle_labels(plans: list[Plan]) -> list[Plan]:
     return plans
 
 
-def make_dataset(out: Path, scenes: int = 64, seed: int = 0, workers: int = 2, shuffled: bool = False) -> dict:
+def make_dataset(
+    out: Path,
+    scenes: int = 64,
+    seed: int = 0,
+    workers: int = 2,
+    shuffled: bool = False,
+    telling_colours: bool = False,
+) -> dict:
     """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
 
     A finished set with the same arguments is left as it is, an unfinished one is made again. The bytes do not depend
-    on `workers`. Returns the content of synthetic.json.
+    on `workers`. telling_colours: a vertex's colour says what its object alone tells, its class or its pair.
+    Returns the content of synthetic.json.
     Raises FileExistsError if `out` holds anything else, ValueError for fewer than 2 scenes or more than MOST_SCENES.
     """
     if not 2 <= scenes <= MOST_SCENES:
         raise ValueError(f"cannot make {scenes} scenes: 2 to {MOST_SCENES}, of which a quarter are for validation")
     if seed < 0 or workers < 1:
         raise ValueError(f"seed {seed} and workers {workers}: a seed is 0 or more, there are 1 or more workers")
-    arguments = {"scenes": scenes, "seed": seed, "shuffle_labels": shuffled}
+    arguments = {"scenes": scenes, "seed": seed, "shuffle_labels": shuffled, "telling_colours": telling_colours}
     report_file = out / "synthetic.json"
     if out.exists() and any(out.iterdir()):
         try:
@@ -439,7 +464,7 @@ def make_dataset(out: Path, scenes: int = 64, seed: int = 0, workers: int = 2, s
     rows = [f"{i}\t{name}\t{nyu40}\n" for i, (name, nyu40) in enumerate(sorted(NYU40.items()), 1)]
     (out / "scannetv2-labels.combined.tsv").write_text("id\traw_category\tnyu40id\n" + "".join(rows))
 
-    write = partial(write_room, scans=out / "scans")
+    write = partial(write_room, scans=out / "scans", telling_colours=telling_colours)
     with multiprocessing.get_context("spawn").Pool(min(workers, scenes)) as pool:
         summaries = list(tqdm(pool.imap(write, plans), total=scenes, desc="rooms", unit="room"))
     kinds = Counter(o["kind"] for s in summaries for o in s["objects"])

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from data.atomic_write import replacing
+from data.chunks import CHUNK_SIZE
 from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
@@ -32,7 +33,7 @@ def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | No
     """Write a checkpoint whole or not at all; CheckpointError if that fails. A last.pt becomes previous.pt by it.
 
     Args:
-        config: settings of the training run, of which evaluation reads data, unannotated, other and features.
+        config: settings of the training run; evaluation reads data, chunk_size, unannotated, other and features.
         selected_on: on what scores this epoch was chosen among others; None if it was not.
         training_state: what goes on from here: optimizer state, epoch, ...
     """
@@ -117,13 +118,13 @@ def load(path: str | Path) -> PointNet2:
 
 
 def read_published(path: str | Path) -> dict:
-    """As `read`; of an `export` folder, "config" holds nothing but `features`, the point features after x, y, z."""
+    """As `read`; of an `export` folder, "config" holds nothing but `features` and `chunk_size`: see `export`."""
     path = Path(path)
     if not path.is_dir():
         return read(path)
     try:
         config = json.loads((path / "config.json").read_text())
-        inputs = {"features": config.pop("features", [])}
+        inputs = {"features": config.pop("features", []), "chunk_size": config.pop("chunk_size", CHUNK_SIZE)}
         return {"model_config": config, "model": load_file(path / "model.safetensors"), "config": inputs}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
@@ -132,18 +133,19 @@ def read_published(path: str | Path) -> dict:
         ) from error
 
 
-def export(folder: str | Path, model: PointNet2, features: Sequence[str] = ()) -> None:
+def export(folder: str | Path, model: PointNet2, features: Sequence[str] = (), chunk_size: float = CHUNK_SIZE) -> None:
     """Write model.safetensors and config.json, the form for publishing weights.
 
     Args: features: the point features after x, y, z that the network takes, names of data.datasets.POINT_FEATURES.
+        chunk_size: edge of the chunks that it was trained on, in metres.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as temporary:
         save_file(model.state_dict(), temporary)
     with replacing(folder / "config.json") as temporary:
-        config = dataclasses.asdict(model.config) | ({"features": list(features)} if features else {})
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
+        inputs = {"features": list(features), "chunk_size": chunk_size}
+        temporary.write_text(json.dumps(dataclasses.asdict(model.config) | inputs, indent=2) + "\n")
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

@@ -37,7 +37,7 @@ import ops
 from data.atomic_write import replacing
 from data.board import add_points
 from data.coloured_ply import UNLABELLED, class_colours, write_coloured
-from data.datasets import LabelPolicy, SceneFile, WholeScenes, scene_files
+from data.datasets import SceneFile, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE, SPLITS
 from data.scenes import SceneError, read_manifest, read_scene
 from eval_scannet import run_folder, whole_number
@@ -116,8 +116,8 @@ def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Ch
     Args: config of the training run, for its label policy and point features; seed of the drawing, as in evaluation.
     Raises SceneError if the scene has no tile of that number.
     """
-    policy, is_labelled = LabelPolicy(config["unannotated"], config["other"]), bool(scene.nyu40_histogram.any())
-    whole = WholeScenes([scene], seed, policy, config["features"], covering=not is_labelled)[0]
+    is_labelled = bool(scene.nyu40_histogram.any())
+    whole = WholeScenes.as_trained([scene], seed, config, covering=not is_labelled)[0]
     draws = whole.tiles or whole.covering
     if not draws:
         raise SceneError(f"{scene.path}: has no vertices that the network would see; choose another --scene")

@@ -23,9 +23,14 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="control set: labels of near and room objects shuffled within pairs",
     )
+    parser.add_argument(
+        "--telling-colours",
+        action="store_true",
+        help="a vertex's colour says what its object alone tells: its class, or of one without a cue its pair",
+    )
     args = parser.parse_args(argv)
     try:
-        report = make_dataset(args.out, args.scenes, args.seed, args.workers, args.shuffle_labels)
+        report = make_dataset(args.out, args.scenes, args.seed, args.workers, args.shuffle_labels, args.telling_colours)
     except (ValueError, OSError) as error:
         parser.exit(2, f"make_synthetic: {error}\n")
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ import ops
 from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import KEPT, RGB, with_prediction
-from data.datasets import POINT_FEATURES, SceneTiles
+from data.datasets import POINT_FEATURES, SceneTiles, chunk_size_of
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 from data.scans import MAX_EXTENT, ScanError, ply_column, ply_triangles, read_ply, vertex_normals
 from eval_scannet import choose_device, run_scene, whole_number
@@ -102,7 +102,8 @@ def _run(args: argparse.Namespace) -> int:
         with replacing(out) as temporary:
             temporary.touch()  # if that fails, then before the work
             first, cube = cubes(xyz, args.spacing)
-            draws = list(chunks.covering_draws(xyz[first], np.random.default_rng(args.seed)))
+            rng = np.random.default_rng(args.seed)
+            draws = list(chunks.covering_draws(xyz[first], rng, size=chunk_size_of(content["config"])))
             scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
             classes = np.zeros(len(seen), np.uint8)
             classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from data.atomic_write import replacing
-from data.chunks import POINTS_PER_CHUNK
-from data.datasets import LabelPolicy, WholeScenes, scene_files
+from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
+from data.datasets import WholeScenes, scene_files
 from data.scenes import read_manifest
 from eval_scannet import whole_number
 from models import checkpoint
@@ -33,6 +33,7 @@ from models.reference import latentgnn_affinities
 from scripts import complexity, score_kinds
 from scripts.demo import ROOT
 from scripts.demo import run as run_command
+from train_scannet import DECAY_EVERY
 
 ROWS = {  # flags of train_scannet.py, as run
     "pointnet2": "--model pointnet2",
@@ -42,7 +43,14 @@ ROWS = {  # flags of train_scannet.py, as run
 }
 ROUNDS = (("pointnet2", "latentgnn_k1"), ("non_local", "latentgnn_k3"))  # all sets and seeds of a round, then the next
 SETS = {"synthetic": "", "control": " --shuffle-labels"}  # flags of make_synthetic.py
-BUDGET = {"scenes": 128, "epochs": 100, "batch_size": 16, "bn_momentum": 0.1}  # the defaults: of every run alike
+BUDGET = {  # the defaults: of every run alike
+    "scenes": 128,
+    "epochs": 100,
+    "batch_size": 16,
+    "bn_momentum": 0.1,
+    "decay_every": DECAY_EVERY,
+    "chunk_size": CHUNK_SIZE,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +107,8 @@ def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str,
         f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
         f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits",
         f"train_scannet.py --data {data} --out {out} {ROWS[row]} --seed {seed} --epochs {args.epochs} "
-        f"--batch-size {args.batch_size} --bn-momentum {args.bn_momentum} --validate-every 0 --resume auto",
+        f"--batch-size {args.batch_size} --bn-momentum {args.bn_momentum} --decay-every {args.decay_every} "
+        f"--chunk-size {args.chunk_size} --validate-every 0 --resume auto",
         f"eval_scannet.py --checkpoint {out}/checkpoints/last.pt --data {data} --predictions",
     ]
     folder = ROOT / out
@@ -174,8 +183,7 @@ def context_use(model: torch.nn.Module, data: Path, config: dict) -> dict[str, l
     for level, layer in enumerate(layers):
         layer.register_forward_hook(watch(level))
     files = scene_files(data, read_manifest(data), "val")
-    policy = LabelPolicy(config["unannotated"], config["other"])
-    for scene in WholeScenes(files, 0, policy, config["features"], covering=False):
+    for scene in WholeScenes.as_trained(files, 0, config, covering=False):
         tile = max(scene.tiles, key=lambda draw: draw.core.sum())
         model(torch.from_numpy(scene.points[tile.index]).unsqueeze(0))
     found = {"scale": [_scale(layer) for layer in layers], "change": [round(np.mean(c).item(), 5) for c in change]}

@@ -33,27 +33,38 @@ def no_counts() -> Counts:
     return {kind: {pair: {name: [0, 0, 0] for name in PAIRS[pair].classes} for pair in PAIRS} for kind in KINDS}
 
 
+def objects_of_pairs(folder: Path) -> tuple[np.ndarray, list[dict]]:
+    """Of a generated scan: the objectId of each vertex (V,) in the mesh's order, -1 for none, and the objects of pairs,
+    each with its objectId, class, kind and pair. OSError where the scan lacks a file."""
+    files = scan_files(folder)
+    segment = np.array(json.loads(files["segments"].read_text())["segIndices"])  # (V,)
+    object_of_segment = np.full(segment.max() + 1, -1)
+    for group in json.loads(files["aggregation"].read_text())["segGroups"]:
+        object_of_segment[group["segments"]] = group["objectId"]
+    things = json.loads((folder / f"{folder.name}.kinds.json").read_text())["objects"]
+    return object_of_segment[segment], [thing for thing in things if thing["pair"]]
+
+
+def count_answers(thing: dict, answers: np.ndarray, counts: Counts) -> None:
+    """Adds to the counts the classes 0..20 that are predicted for points (n,) of an object of a pair."""
+    members = [CLASS_NAMES.index(name) for name in PAIRS[thing["pair"]].classes]
+    right = answers == CLASS_NAMES.index(thing["class"])
+    found = len(answers), np.isin(answers, members).sum(), right.sum()
+    total = counts[thing["kind"]][thing["pair"]][thing["class"]]
+    total[:] = [int(a + b) for a, b in zip(total, found, strict=True)]
+
+
 def count_scan(folder: Path, predicted: np.ndarray, counts: Counts) -> None:
     """Adds a generated scan to the counts, from the nyu40 ids predicted for its vertices (V,) in the mesh's order.
 
     Raises ValueError for another number of vertices, OSError where the scan lacks a file.
     """
-    files = scan_files(folder)
-    segment = np.array(json.loads(files["segments"].read_text())["segIndices"])  # (V,)
-    if predicted.shape != segment.shape:
-        raise ValueError(f"{folder.name}: {predicted.size} predicted vertices, but the scan has {len(segment)}")
-    object_of_segment = np.full(segment.max() + 1, -1)
-    for group in json.loads(files["aggregation"].read_text())["segGroups"]:
-        object_of_segment[group["segments"]] = group["objectId"]
-    owner, classes = object_of_segment[segment], NYU40_TO_CLASS[predicted]  # (V,) each
-    for thing in json.loads((folder / f"{folder.name}.kinds.json").read_text())["objects"]:
-        if thing["pair"]:
-            answers = classes[owner == thing["objectId"]]
-            members = [CLASS_NAMES.index(name) for name in PAIRS[thing["pair"]].classes]
-            right = answers == CLASS_NAMES.index(thing["class"])
-            found = len(answers), np.isin(answers, members).sum(), right.sum()
-            total = counts[thing["kind"]][thing["pair"]][thing["class"]]
-            total[:] = [int(a + b) for a, b in zip(total, found, strict=True)]
+    owner, things = objects_of_pairs(folder)
+    if predicted.shape != owner.shape:
+        raise ValueError(f"{folder.name}: {predicted.size} predicted vertices, but the scan has {len(owner)}")
+    classes = NYU40_TO_CLASS[predicted]  # (V,)
+    for thing in things:
+        count_answers(thing, classes[owner == thing["objectId"]], counts)
 
 
 def count_predictions(scans: Path, predictions: Path) -> Counts:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from data.atomic_write import replacing
+from data.synthetic import TILES
 from scripts import score_kinds
 
 
@@ -51,7 +52,7 @@ SCORES = {  # line of a table: the score of a run, a fraction, or None where the
     for kind in score_kinds.KINDS
 }
 DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
-ORACLES = {"local": "the object alone", "chunk": "all of a tile", "room": "all of the room"}  # what one could know
+ORACLES = {"local": "the object alone", "tile": "all of a tile", "room": "all of the room"}  # what one could know
 BEGIN, END = "<!-- made by scripts/table3_report.py: -->", "<!-- :made by scripts/table3_report.py -->"
 
 
@@ -83,15 +84,20 @@ def read_results(folder: Path) -> list[dict]:
 
 def write_report(path: Path, results: list[dict]) -> None:
     """Put the tables and the picture of `results` into the report, between its two marks; the rest is left as it is."""
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{path}: the table belongs between the lines\n{BEGIN}\n{END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
     picture = path.with_name("table3.png")
+    put_between(path, BEGIN, END, tables(results, picture.name))
     if results:
         draw(picture, results)
+
+
+def put_between(path: Path, begin: str, end: str, content: str) -> None:
+    """Replaces what stands between two marks of a text file. ValueError if it does not have each of them once."""
+    text = path.read_text()
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{path}: the table belongs between the lines\n{begin}\n{end}")
+    before, after = text.split(begin)[0], text.split(end)[1]
     with replacing(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n\n{tables(results, picture.name)}\n{END}{after}")
+        temporary.write_text(f"{before}{begin}\n\n{content}\n{end}{after}")
 
 
 def tables(results: list[dict], picture: str) -> str:
@@ -103,7 +109,9 @@ def tables(results: list[dict], picture: str) -> str:
     lines = [
         f"{len(results)} finished runs. {budget['scenes']} generated rooms, a quarter of them for validation; "
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
-        f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, else the defaults; `last.pt`.",
+        f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, both schedules "
+        f"stepped every {budget['decay_every']:,} chunks, chunks of {budget['chunk_size']:g} m, else the defaults; "
+        "`last.pt`.",
         "",
         f"![Three scores of every run: the networks scatter over the same range]({picture})",
         "",
@@ -111,7 +119,7 @@ def tables(results: list[dict], picture: str) -> str:
     for name, of_set in _grouped(results, "set").items():
         lines += [f"### The {name} set", "", *_scores(of_set), ""]
         commonest = of_set[0]["scores"]["voxel_accuracy_majority"]
-        lines += [f"Always the commonest class: voxel accuracy {_percent(commonest)}.", ""]
+        lines += [f"Always the commonest class: voxel accuracy {percent(commonest)}.", ""]
     rows = _grouped(results, "row")
     return "\n".join([*lines, *_costs(rows), "", *_paper(), ""])
 
@@ -123,14 +131,14 @@ def _scores(results: list[dict]) -> list[str]:
     compared = [row for row in rows if row != "pointnet2" and min(len(rows[row]), len(base)) > 1]
     header = [f"{ROWS[row].title}, {len(runs)} seed{'s' * (len(runs) > 1)}" for row, runs in rows.items()]
     header += [f"{ROWS[row].title}: difference (smallest that shows)" for row in compared]
-    lines = _table(
+    lines = table_head(
         ["%, mean ± standard deviation", *header, *(f"possible, knowing {known}" for known in ORACLES.values())]
     )
     for name, score in SCORES.items():
         values = {row: [score(run) for run in runs] for row, runs in rows.items()}
         if all(value is None for of_row in values.values() for value in of_row):
             continue
-        cells = [_mean_and_deviation(of_row) for of_row in values.values()]
+        cells = [mean_and_deviation(of_row) for of_row in values.values()]
         for row in compared:
             if None in values[row] + values["pointnet2"]:
                 cells.append("-")
@@ -139,15 +147,23 @@ def _scores(results: list[dict]) -> list[str]:
             cells.append(f"{100 * difference:+.1f} ± {100 * interval:.1f} ({100 * smallest:.1f})")
         kind, _, what = name.partition(" objects, ")
         known = results[0]["oracles"] if what in ("right", "decided") else {}
-        cells += [_percent(known[oracle].get(kind)) if known else "" for oracle in ORACLES]
-        lines.append(_line([name, *cells]))
+        size = results[0]["budget"]["chunk_size"]
+        cells += [percent(oracle_of(known, oracle, size).get(kind)) if known else "" for oracle in ORACLES]
+        lines.append(table_line([name, *cells]))
     return lines
+
+
+def oracle_of(oracles: dict, name: str, chunk_size: float) -> dict[str, float]:
+    """kind -> accuracy of one of ORACLES; nothing where that of tiles of this size was not computed."""
+    if name == "tile":
+        name = next((tile for tile, size in TILES.items() if size == chunk_size), "")
+    return oracles.get(name, {})
 
 
 def _costs(rows: dict[str, list[dict]]) -> list[str]:
     header = ["", "parameters", "MACs a chunk: convolutions", "products", "s a step"]
     header += ["size of the scale, levels 1 to 4", "change of the features, %", "idle latent nodes, %"]
-    lines = ["### Costs, and what the context layers do", "", *_table(header)]
+    lines = ["### Costs, and what the context layers do", "", *table_head(header)]
     for row, runs in rows.items():
         context = [run["context"] for run in runs if run["context"]]
         means = {
@@ -158,17 +174,17 @@ def _costs(rows: dict[str, list[dict]]) -> list[str]:
         cells += [f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}"]
         for key, factor, digits in (("scale", 1, 3), ("change", 100, 1), ("idle", 100, 0)):
             cells.append(", ".join(f"{factor * value:.{digits}f}" for value in means.get(key, ())))
-        lines.append(_line(cells))
+        lines.append(table_line(cells))
     return lines
 
 
 def _paper() -> list[str]:
     header = ["the paper's Table 3, on ScanNet, %", "pixel", "voxel", "class pixel", "class voxel"]
-    lines = ["### The paper", "", *_table([*header, "voxel, difference", "class voxel, difference"])]
+    lines = ["### The paper", "", *table_head([*header, "voxel, difference", "class voxel, difference"])]
     base = ROWS["pointnet2"].paper
     for title, paper in ROWS.values():
         differences = [f"{paper[i] - base[i]:+.1f}" for i in (1, 3)]
-        lines.append(_line([title, *paper, *differences]))
+        lines.append(table_line([title, *paper, *differences]))
     return lines
 
 
@@ -228,19 +244,19 @@ def _grouped(results: list[dict], key: str) -> dict[str, list[dict]]:
     return groups
 
 
-def _table(header: list[str]) -> list[str]:
-    return [_line(header), "|---|" + "---:|" * (len(header) - 1)]
+def table_head(header: list[str]) -> list[str]:
+    return [table_line(header), "|---|" + "---:|" * (len(header) - 1)]
 
 
-def _line(cells: list) -> str:
+def table_line(cells: list) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _mean_and_deviation(values: list[float | None]) -> str:
+def mean_and_deviation(values: list[float | None]) -> str:
     if None in values:
         return "-"
     deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""

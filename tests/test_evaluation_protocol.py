@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 import eval_scannet
 from data import metrics
 from data.chunks import Draw
-from data.datasets import LabelPolicy, SceneTiles
+from data.datasets import LabelPolicy, SceneTiles, scene_files
 from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
+from data.scenes import read_manifest
 from models import checkpoint, pointnet2
 
 
@@ -67,6 +69,21 @@ def test_vertices_are_argmax_over_the_20_classes_of_the_summed_logits_of_their_c
         result = evaluate([1, 4, 5], [], [first, second], batch_size)
         assert result.predicted.tolist() == [1, 4, 5]
         assert np.trace(result.counts["vertex"]) == result.counts["vertex"].sum() == 3
+
+
+@pytest.mark.parametrize("chunk_size, protocol", [(1.5, "pn2-wholescene"), (2.5, "pn2-wholescene with other tiles")])
+def test_tiles_are_of_the_size_that_the_network_was_trained_on(tiny_data, tmp_path, chunk_size, protocol):
+    model = pointnet2.build(pointnet2.PointNet2Config(), seed=0)
+    config = {"data": str(tiny_data), "unannotated": "drop", "other": "train", "features": []}
+    checkpoint.save(tmp_path / "last.pt", model, config | {"chunk_size": chunk_size})
+    assert eval_scannet.main(["--checkpoint", str(tmp_path / "last.pt"), "--device", "cpu"]) == 0
+    (folder,) = (tmp_path / "eval").iterdir()
+    report = json.loads((folder / "results.json").read_text())
+    assert report["chunk_size"] == chunk_size and report["protocols"][0] == protocol
+    points = [file.read_points(())[0] for file in scene_files(tiny_data, read_manifest(tiny_data), "val")]
+    sizes = [np.ptp(xyz[:, :2], axis=0) for xyz in points]
+    assert report["tiles"] == sum(np.prod(np.ceil(size / chunk_size)) for size in sizes)
+    assert f"tiles of {chunk_size} m" in (folder / "results.md").read_text()
 
 
 def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data, tmp_path, monkeypatch):

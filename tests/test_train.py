@@ -233,6 +233,7 @@ def test_switches_survive_the_config_file(tmp_path):
         (["--workers", "-1"], "'-1' is not a whole number of at least 0"),
         (["--seed", "x"], "'x' is not a whole number of at least 0"),
         (["--lr", "nan"], "--lr is nan"),
+        (["--chunk-size", "0"], "--chunk-size is 0.0; it has to be a positive number of metres"),
         (["--bn-momentum", "5"], "--bn-momentum is 5.0"),
         (["--compile", "--sync-bn"], "--sync-bn is not compiled"),
     ],
@@ -252,6 +253,7 @@ def test_an_out_that_is_a_file_is_refused(tiny_data, tmp_path, capsys):
 def test_schedules():
     assert train_scannet.learning_rate(1e-3, 199_999) == 1e-3
     assert train_scannet.learning_rate(1e-3, 400_000) == pytest.approx(0.49e-3)
+    assert train_scannet.learning_rate(1e-3, 999, decay_every=500) == pytest.approx(0.7e-3)
     assert train_scannet.bn_momentum(0.5, 200_000) == 0.25
     assert train_scannet.bn_momentum(0.5, 10_000_000) == 0.01
 

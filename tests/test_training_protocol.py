@@ -43,9 +43,9 @@ def run(tiny_data, tmp_path_factory):
     models = []
     flags = ["--model", "pointnet2", "--grouping", "msg", "--features", "colour", "--other", "ignore", "--seed", "5"]
     flags += ["--epochs", "3", "--batch-size", "2", "--workers", "0", "--validate-every", "1", "--device", "cpu"]
+    flags += ["--decay-every", "2", "--chunk-size", "1.2"]  # a decay at every step
     hook = register_optimizer_step_pre_hook(observe_optimizer)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_scannet, "DECAY_EVERY", 2)  # chunks: every step
         patch.setattr(train_scannet.pointnet2, "build", observed_build)
         patch.setattr(train_scannet, "weighted_cross_entropy_sum", observed_loss)
         patch.setattr(train_scannet, "evaluate", scripted_evaluate)
@@ -72,7 +72,7 @@ def test_dropout_is_another_at_every_step(run):
 
 def test_the_loss_is_weighted_as_the_dataset_says(run, tiny_data):
     scenes = scene_files(tiny_data, read_manifest(tiny_data), "train")
-    chunks = TrainingChunks(scenes, 5, LabelPolicy(other="ignore"), ["colour"])
+    chunks = TrainingChunks(scenes, 5, LabelPolicy(other="ignore"), ["colour"], chunk_size=1.2)
     batches = ChunkBatches(3, 2, 5)
     for epoch, step in enumerate(run[1], start=1):
         batches.set_epoch(epoch)
@@ -90,6 +90,12 @@ def test_validation_sees_the_scenes_as_training_does(run):
     for scenes in run[2]:
         assert [scene.name for scene in scenes.scenes] == ["room3_00", "room4_00"]
         assert scenes.policy == LabelPolicy(other="ignore") and tuple(scenes.features) == ("colour",)
+        assert scenes.chunk_size == 1.2
+
+
+def test_what_reads_the_weights_knows_the_size_of_the_chunks(run):
+    assert checkpoint.read(run[0] / "checkpoints" / "last.pt")["config"]["chunk_size"] == 1.2
+    assert checkpoint.read_published(run[0] / "export")["config"] == {"features": ["colour"], "chunk_size": 1.2}
 
 
 def test_best_is_the_trained_network_with_the_highest_voxel_accuracy(run):

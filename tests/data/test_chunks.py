@@ -123,6 +123,16 @@ def test_a_far_stray_vertex_costs_no_more_than_its_own_tile():
     assert len(list(chunks.covering_draws(xyz, np.random.default_rng(0)))) <= 3
 
 
+def test_covering_draws_reach_every_vertex_once_in_tiles_of_another_size():
+    xyz = (np.random.default_rng(0).random((9_000, 3)) * [7, 4, 2]).astype(np.float32)
+    draws = list(chunks.covering_draws(xyz, np.random.default_rng(0), num_points=2_000, size=3.0))
+    offset = xyz[:, :2].astype(float) - xyz[:, :2].min(0)
+    tiles = [np.floor(offset[draw.index[draw.core]] / 3).astype(int) for draw in draws]
+    assert all((tile == tile[0]).all() for tile in tiles)
+    assert len(np.unique([tile[0] for tile in tiles], axis=0)) == 6
+    assert len(np.unique(np.concatenate([draw.index[draw.core] for draw in draws]))) == len(xyz)
+
+
 def test_covering_draws_reach_every_vertex_in_one_tile_only():
     xyz = room(vertices=60_000)
     tile_of_vertex = np.full(len(xyz), -1)

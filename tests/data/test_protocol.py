@@ -12,12 +12,12 @@ from data.scannet import CALIBRATION_WEIGHTS, NUM_NYU40
 from data.scenes import Scene, write_scene
 
 
-def textbook_training_draw(xyz, classes, rng):
+def textbook_training_draw(xyz, classes, rng, size=1.5):
     low, high = xyz.min(0).astype(float), xyz.max(0).astype(float)
     for _ in range(10):
         centre = xyz[rng.integers(len(xyz))].astype(float)
-        box_low = np.array([centre[0] - 0.75, centre[1] - 0.75, low[2]])
-        box_high = np.array([centre[0] + 0.75, centre[1] + 0.75, high[2]])
+        box_low = np.array([centre[0] - size / 2, centre[1] - size / 2, low[2]])
+        box_high = np.array([centre[0] + size / 2, centre[1] + size / 2, high[2]])
         crop = np.flatnonzero(np.all((xyz >= box_low - 0.2) & (xyz <= box_high + 0.2), axis=1))
         core = np.all((xyz[crop] >= box_low - 0.01) & (xyz[crop] <= box_high + 0.01), axis=1)
         cells = np.floor((xyz[crop[core]] - box_low) / (box_high - box_low) * [31, 31, 62])
@@ -28,13 +28,13 @@ def textbook_training_draw(xyz, classes, rng):
     return crop[drawn], core[drawn]
 
 
-def textbook_tiles(xyz, rng):
+def textbook_tiles(xyz, rng, size=1.5):
     low, high = xyz.min(0).astype(float), xyz.max(0).astype(float)
-    columns, rows = np.ceil((high - low)[:2] / 1.5).astype(int)
+    columns, rows = np.ceil((high - low)[:2] / size).astype(int)
     for i in range(columns):
         for j in range(rows):
-            box_low = low + [1.5 * i, 1.5 * j, 0]
-            box_high = np.array([*(box_low[:2] + 1.5), high[2]])
+            box_low = low + [size * i, size * j, 0]
+            box_high = np.array([*(box_low[:2] + size), high[2]])
             crop = np.flatnonzero(np.all((xyz >= box_low - 0.2) & (xyz <= box_high + 0.2), axis=1))
             if len(crop):
                 index = crop[rng.integers(len(crop), size=8192)]
@@ -61,6 +61,8 @@ def test_training_draws_are_those_of_the_textbook(labelled):
     for seed in range(12):
         got = chunks.training_draw(xyz, classes, np.random.default_rng(seed))
         assert_equal_draws([got], [textbook_training_draw(xyz, classes, np.random.default_rng(seed))])
+        got = chunks.training_draw(xyz, classes, np.random.default_rng(seed), size=2.4)
+        assert_equal_draws([got], [textbook_training_draw(xyz, classes, np.random.default_rng(seed), 2.4)])
 
 
 def test_tiles_are_those_of_the_textbook():
@@ -73,6 +75,9 @@ def test_tiles_are_those_of_the_textbook():
     for seed, xyz in enumerate([large, *(np.concatenate([small, stragglers[:k]]) for k in range(1, 25))]):
         expected = list(textbook_tiles(xyz, np.random.default_rng(seed)))
         assert_equal_draws(list(chunks.tile_draws(xyz, np.random.default_rng(seed))), expected)
+    for size in (0.7, 3.0, 20.0):
+        expected = list(textbook_tiles(large, np.random.default_rng(0), size))
+        assert_equal_draws(list(chunks.tile_draws(large, np.random.default_rng(0), size=size)), expected)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plyfile import PlyData
 
 from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
 from data.scans import read_label_table, read_scan
@@ -12,6 +13,7 @@ from data.synthetic import (
     NYU40,
     SHARES,
     SHELL,
+    TELLING_COLOURS,
     annotate,
     class_shares,
     make_dataset,
@@ -271,6 +273,24 @@ def test_the_control_set_has_the_same_meshes_with_other_labels(plans, tmp_path):
     assert differ == {"_vh_clean_2.labels.ply", ".aggregation.json", ".kinds.json"}
 
 
+def test_telling_colours_say_what_an_object_alone_tells(plans, tmp_path):
+    plan = next(plan for plan in plans if {"local", "near"} <= {item.kind for item in plan.items})
+    write_room(plan, tmp_path / "plan")
+    write_room(plan, tmp_path / "told", telling_colours=True)
+    before, after = all_bytes(tmp_path / "plan"), all_bytes(tmp_path / "told")
+    mesh = Path(plan.name) / f"{plan.name}_vh_clean_2.ply"
+    assert [path for path in before if before[path] != after[path]] == [mesh]
+    vertex, was = (PlyData.read(tmp_path / name / mesh)["vertex"] for name in ("told", "plan"))
+    assert all(np.array_equal(vertex[axis], was[axis]) for axis in "xyz")
+    colour = np.column_stack([vertex[channel] for channel in ("red", "green", "blue")])
+    told = {look for look, value in TELLING_COLOURS.items() if (colour == value).all(1).any()}
+    seen = {name for name in TELLING_COLOURS if any(name == item.looks_like for item in plan.items)}
+    assert told - set(SHELL) <= seen and {"wall", "floor"} < told
+    assert len(set(TELLING_COLOURS.values())) == len(TELLING_COLOURS)
+    for item in plan.items:
+        assert item.looks_like == (f"any {item.pair}" if item.kind in ("near", "room") else item.name)
+
+
 def test_in_the_control_set_nothing_helps(tmp_path):
     report = make_dataset(tmp_path / "control", scenes=2, seed=3, workers=1, shuffled=True)
     assert report["arguments"]["shuffle_labels"]
@@ -341,7 +361,8 @@ def test_the_label_table_holds_every_category():
 def test_oracles_of_rooms_counted_by_hand():
     def room(split, kind, label, room_type, *tiles):
         n = sum(t[0] for t in tiles)
-        views = [(n, kind == "near", [room_type]), *tiles]
+        whole = (n, kind == "near", [room_type])
+        views = {"room": [whole], "chunk": [*tiles], "large chunk": [whole]}
         return {
             "split": split,
             "type": room_type,
@@ -359,5 +380,5 @@ def test_oracles_of_rooms_counted_by_hand():
     result = oracles(summaries, shuffled=False)
     assert result["local"] == {"local": 1.0, "near": 0.5, "room": 0.75}
     assert result["chunk"] == {"local": 1.0, "near": 0.6 + 0.4 * 0.5, "room": 0.75}
-    assert result["room"] == {"local": 1.0, "near": 1.0, "room": 1.0}
+    assert result["room"] == result["large chunk"] == {"local": 1.0, "near": 1.0, "room": 1.0}
     assert oracles(summaries, shuffled=True)["room"] == result["local"]

@@ -150,12 +150,12 @@ def test_another_model_is_refused(model, tmp_path):
         checkpoint.build(content, "a.pt")
 
 
-def test_an_export_says_which_features_its_points_have(model, tmp_path):
+def test_an_export_says_what_its_points_are(model, tmp_path):
     checkpoint.export(tmp_path, model)
-    assert checkpoint.read_published(tmp_path)["config"] == {"features": []}
+    assert checkpoint.read_published(tmp_path)["config"] == {"features": [], "chunk_size": 1.5}
     coloured = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
-    checkpoint.export(tmp_path, coloured, ["colour"])
-    assert checkpoint.read_published(tmp_path)["config"] == {"features": ["colour"]}
+    checkpoint.export(tmp_path, coloured, ["colour"], chunk_size=3.0)
+    assert checkpoint.read_published(tmp_path)["config"] == {"features": ["colour"], "chunk_size": 3.0}
     assert checkpoint.weights_sha256(checkpoint.load(tmp_path)) == checkpoint.weights_sha256(coloured)
 
 

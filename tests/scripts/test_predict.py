@@ -255,6 +255,22 @@ def test_point_features(room, run, tmp_path, features):
         assert "in.ply: the network takes normals; give the vertices nx" in run(tmp_path / "export")[2]
 
 
+def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_path, monkeypatch):
+    model = pointnet2.build(pointnet2.PointNet2Config(), seed=0)
+    checkpoint.export(tmp_path / "export", model, chunk_size=2.5)
+    write_coloured(tmp_path / "in.ply", room[0], np.zeros(room[0].shape, np.uint8), room[1])
+    seen, covering_draws = [], predict.chunks.covering_draws
+
+    def observed(*args, **options):
+        seen.extend(covering_draws(*args, **options))
+        return seen
+
+    monkeypatch.setattr(predict.chunks, "covering_draws", observed)
+    assert run(tmp_path / "export")[0] == 0
+    tiles = {tuple(np.floor(room[0][draw.index[draw.core], :2] / 2.5)[0]) for draw in seen}
+    assert tiles == {(0, 0), (0, 1), (1, 0), (1, 1)}  # of 4 x 3 m
+
+
 def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, run, tmp_path, monkeypatch, capsys):
     source, out = tmp_path / "in.ply", tmp_path / "out.ply"
     write_coloured(source, room[0] * 1000, np.zeros(room[0].shape, np.uint8), room[1])

@@ -1,0 +1,284 @@
+"""Can a context layer use the context of a chunk, if everything else is made easy?
+
+    python scripts/context_probe.py [--rows pointnet2 latentgnn_k1 --seeds 0 1 2 --chunk-size 1.5 --kinds near]
+
+Training on whole rooms spends most of its time on learning what objects look like, and few points depend on context.
+Here the colour of a point says what its object alone tells (make_synthetic.py --telling-colours): its class or, of an
+object without a cue, the pair of classes that it can be. Chunks are centred on such objects and the loss counts
+nothing else, so that what is left to learn is context. Networks are those of Table 3, with colours; row "mean" has the
+plainest context there is: each level adds a learned linear map of its mean feature.
+
+A finished run is one JSON file; the same command goes on with what is missing, and makes the table of docs/RESULTS.md.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm, trange
+
+from data import augment
+from data.atomic_write import replacing
+from data.chunks import CHUNK_SIZE, CONTEXT, tile_draws
+from data.datasets import POINT_FEATURES, scene_files
+from data.scannet import NYU40_TO_CLASS
+from data.scenes import read_manifest
+from data.synthetic import TILES
+from eval_scannet import choose_device, whole_number
+from models import pointnet2
+from models.batch_norm import set_batch_norm_momentum
+from models.losses import weighted_cross_entropy_sum
+from scripts import score_kinds
+from scripts.demo import ROOT
+from scripts.demo import run as run_command
+from scripts.reproduce_table3 import commit
+from scripts.table3_report import (
+    ORACLES,
+    compare,
+    mean_and_deviation,
+    oracle_of,
+    percent,
+    put_between,
+    table_head,
+    table_line,
+)
+
+ROWS = {  # title, and what differs from PointNet2Config's defaults
+    "pointnet2": ("PointNet++ SSG", {}),
+    "mean": ("+ mean feature", {}),
+    "non_local": ("+ non-local block", {"context": "non_local"}),
+    "latentgnn_k1": ("+ LatentGNN, K = 1", {"context": "latentgnn"}),
+    "latentgnn_k3": ("+ LatentGNN, K = 3", {"context": "latentgnn", "kernels": 3}),
+}
+SCENES = 512  # a quarter of them to be scored
+POINTS = 2048  # of a chunk: a quarter of the usual, as colours say what is fine
+BATCH_SIZE = 8
+LEARNING_RATE = 1e-3  # of Adam; falls to 0 linearly
+BN_MOMENTUM = 0.1
+LOSS_EVERY = 50  # steps over which the recorded loss is averaged
+BEGIN, END = "<!-- made by scripts/context_probe.py: -->", "<!-- :made by scripts/context_probe.py -->"
+
+
+class MeanContext(nn.Module):
+    """X + W mean(X): the same vector for every point of a cloud."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)"""
+        return x + self.linear(x.mean(dim=1, keepdim=True))
+
+
+@dataclass
+class Room:
+    """The annotated vertices V of a room."""
+
+    points: np.ndarray  # (V, 6) float32: x, y, z, and the telling colour
+    owner: np.ndarray  # (V,) objectId
+    classes: np.ndarray  # (V,) int64 in 0..20
+    things: list[dict]  # the objects that are asked for
+    asked: np.ndarray  # (V,) bool: vertices of these
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
+    parser.add_argument("--chunk-size", type=float, choices=list(TILES.values()), default=CHUNK_SIZE, help="metres")
+    parser.add_argument("--kinds", nargs="+", choices=["near", "room"], default=["near"], help="objects asked for")
+    parser.add_argument("--steps", type=whole_number(1), default=1000, help=f"of {BATCH_SIZE} chunks")
+    parser.add_argument("--scenes", type=whole_number(2), default=SCENES, help="generated rooms")
+    parser.add_argument("--data", type=Path, default=Path("datasets/probe"), help="where the rooms are made")
+    parser.add_argument("--results", type=Path, default=Path("docs/results/probe"))
+    parser.add_argument("--report", type=Path, default=ROOT / "docs/RESULTS.md", help="where the table is put")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+    try:
+        run_all(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_all(args: argparse.Namespace) -> None:
+    """Train and score what has no result yet, seed after seed, and make the table of all results."""
+    settings = {name: getattr(args, name) for name in ("chunk_size", "kinds", "steps", "scenes")}
+    plan = [(row, seed) for seed in args.seeds for row in args.rows]
+    name = f"{args.chunk_size:g}m-{'-'.join(args.kinds)}"
+    files = {run: ROOT / args.results / f"{name}-{run[0]}-seed{run[1]}.json" for run in plan}
+    for file in files.values():
+        if file.exists() and (found := json.loads(file.read_text())["settings"]) != settings:
+            raise ValueError(f"{file} has the settings {found}, not {settings}: give those, or another --results")
+    missing = {run: file for run, file in files.items() if not file.exists()}
+    if missing:
+        scans, data = args.data / "scans", args.data / "scenes"
+        run_command(f"scripts/make_synthetic.py --out {scans} --scenes {args.scenes} --telling-colours")
+        run_command(
+            f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
+            f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits"
+        )
+        training = read_rooms(ROOT / data, ROOT / scans, "train", args.kinds)
+        held_out = read_rooms(ROOT / data, ROOT / scans, "val", args.kinds)
+        oracles = json.loads((ROOT / scans / "synthetic.json").read_text())["oracles"]
+    device = choose_device(args.device)
+    for number, ((row, seed), file) in enumerate(missing.items(), start=1):
+        started = time.perf_counter()
+        model = network(row, seed).to(device)
+        title = f"{number}/{len(missing)} {row}, seed {seed}"
+        losses = train(model, training, seed, args.steps, args.chunk_size, title)
+        result = {
+            "row": row,
+            "seed": seed,
+            "settings": settings,
+            "command": f"python scripts/context_probe.py --rows {row} --seeds {seed} --chunk-size {args.chunk_size:g} "
+            f"--kinds {' '.join(args.kinds)} --steps {args.steps} --scenes {args.scenes}",
+            "commit": commit(),
+            "device": str(device),
+            "torch": torch.__version__,
+            "loss": losses,
+            "kinds": score(model, held_out, args.chunk_size),
+            "oracles": oracles,
+            "seconds": round(time.perf_counter() - started),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
+        near = score_kinds.scores(result["kinds"])[args.kinds[0]]
+        print(f"{row}, seed {seed}: loss {losses[-1]:.3f}, right {near['right']:.3f}, {result['seconds']} s -> {file}")
+    results = [json.loads(file.read_text()) for file in sorted((ROOT / args.results).glob("*-seed*.json"))]
+    put_between(args.report, BEGIN, END, tables(results))
+
+
+def read_rooms(data: Path, scans: Path, split: str, kinds: list[str]) -> list[Room]:
+    """The rooms of a split that have annotated objects of these kinds."""
+    rooms = []
+    for file in tqdm(scene_files(data, read_manifest(data), split), desc=f"reading {split}", unit="room", disable=None):
+        points, nyu40 = file.read_points(("colour",))
+        owner, things = score_kinds.objects_of_pairs(scans / "scans" / file.name)
+        things = [thing for thing in things if thing["kind"] in kinds]
+        asked = np.isin(owner, [thing["objectId"] for thing in things])
+        kept = np.flatnonzero(nyu40 > 0)  # as in training: what is not annotated is dropped
+        if asked[kept].any():
+            classes = NYU40_TO_CLASS[nyu40[kept]].astype(np.int64)
+            rooms.append(Room(points[kept], owner[kept], classes, things, asked[kept]))
+    return rooms
+
+
+def network(row: str, seed: int) -> pointnet2.PointNet2:
+    config = pointnet2.PointNet2Config(extra_channels=POINT_FEATURES["colour"], **ROWS[row][1])
+    model = pointnet2.build(config, seed)
+    if row == "mean":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            for level, scales in enumerate(pointnet2.SSG, start=1):
+                model.set_submodule(f"context{level}", MeanContext(scales[0].mlp[-1]))
+    return model
+
+
+def chunk(room: Room, rng: np.random.Generator, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A chunk around a vertex of an asked object: points (N, 6), classes (N,), and whether the loss counts it (N,)."""
+    centre = room.points[rng.choice(np.flatnonzero(room.asked)), :2]
+    distance = np.abs(room.points[:, :2] - centre).max(axis=1)  # (V,)
+    index = rng.choice(np.flatnonzero(distance <= size / 2 + CONTEXT), size=POINTS)
+    points = room.points[index]
+    points[:, :3] = augment.rotate_about_z(points[:, :3], rng.uniform(0, 2 * np.pi))
+    return points, room.classes[index], room.asked[index] & (distance[index] <= size / 2)
+
+
+def train(model: pointnet2.PointNet2, rooms: list[Room], seed: int, steps: int, size: float, title: str) -> list[float]:
+    """Train in place. Returns the loss, averaged over every LOSS_EVERY steps."""
+    device = next(model.parameters()).device
+    set_batch_norm_momentum(model.train(), BN_MOMENTUM)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    losses = []
+    for step in trange(steps, desc=title, unit="step", disable=None):
+        rng = np.random.default_rng([seed, step])
+        chosen = rng.integers(len(rooms), size=BATCH_SIZE)
+        batch = [torch.from_numpy(np.stack(a)) for a in zip(*(chunk(rooms[i], rng, size) for i in chosen), strict=True)]
+        points, classes, counted = (a.to(device) for a in batch)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
+        torch.manual_seed(int(rng.integers(2**63)))  # dropout
+        total, count = weighted_cross_entropy_sum(model(points), classes, counted.float())
+        loss = total / count.clamp(min=1)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return [round(np.mean(losses[i : i + LOSS_EVERY]).item(), 4) for i in range(0, steps, LOSS_EVERY)]
+
+
+@torch.inference_mode()
+def score(model: pointnet2.PointNet2, rooms: list[Room], size: float) -> score_kinds.Counts:
+    """Counts over the core points drawn from the tiles of every room, as pn2-wholescene draws them."""
+    device, counts = next(model.parameters()).device, score_kinds.no_counts()
+    model.eval()
+    for number, room in enumerate(tqdm(rooms, desc="scoring", unit="room", leave=False, disable=None)):
+        for draw in tile_draws(room.points[:, :3], np.random.default_rng(number), POINTS, size):
+            core = draw.index[draw.core]
+            if room.asked[core].any():
+                logits = model(torch.from_numpy(room.points[draw.index]).unsqueeze(0).to(device))[0]  # (N, 21)
+                answers = logits.argmax(1).cpu().numpy()[draw.core]
+                for thing in room.things:
+                    score_kinds.count_answers(thing, answers[room.owner[core] == thing["objectId"]], counts)
+    return counts
+
+
+def tables(results: list[dict]) -> str:
+    """Markdown: a table for each size of chunks and each choice of objects."""
+    groups: dict[str, list[dict]] = {}
+    for result in results:
+        groups.setdefault(json.dumps(result["settings"]), []).append(result)
+    return "\n".join(line for group in groups.values() for line in [*_table(group), ""])
+
+
+def _table(results: list[dict]) -> list[str]:
+    settings, runs = results[0]["settings"], {}
+    for result in results:
+        runs.setdefault(result["row"], []).append(score_kinds.scores(result["kinds"]))
+    runs = {row: runs[row] for row in ROWS if row in runs}
+    chunks = settings["steps"] * BATCH_SIZE
+    lines = [
+        f"Chunks of {settings['chunk_size']:g} m, {chunks:,} of them in batches of {BATCH_SIZE}; {settings['scenes']} "
+        "rooms, a quarter of them scored:",
+        "",
+    ]
+    scores = [(kind, what) for kind in settings["kinds"] for what in ("right", "told apart")]
+    header = ["%, mean ± standard deviation", "seeds"]
+    for kind, what in scores:
+        header += [f"{kind} objects, {what}", "difference to PointNet++ (smallest that shows)"]
+    lines += table_head(header)
+    for row, of_row in runs.items():
+        cells = [ROWS[row][0], len(of_row)]
+        for kind, what in scores:
+            values, base = ([run[kind][what] for run in group] for group in (of_row, runs.get("pointnet2", [])))
+            cells.append(mean_and_deviation(values))
+            if row == "pointnet2" or min(len(values), len(base)) < 2 or None in values + base:
+                cells.append("")
+            else:
+                difference, interval, smallest = (100 * value for value in compare(values, base))
+                cells.append(f"{difference:+.1f} ± {interval:.1f} ({smallest:.1f})")
+        lines.append(table_line(cells))
+    oracles = results[0]["oracles"]
+    for oracle, known in ORACLES.items():
+        cells = [f"possible, knowing {known}", ""]
+        for kind, what in scores:
+            cells += [percent(oracle_of(oracles, oracle, settings["chunk_size"])[kind]) if what == "right" else "", ""]
+        lines.append(table_line(cells))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

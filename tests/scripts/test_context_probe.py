@@ -1,0 +1,90 @@
+import json
+import shlex
+
+import numpy as np
+import pytest
+import torch
+
+from data.scannet import CLASS_NAMES
+from scripts import context_probe, make_synthetic, preprocess_scannet
+
+COMMANDS = {"make_synthetic.py": make_synthetic.main, "preprocess_scannet.py": preprocess_scannet.main}
+MARKS = f"before\n{context_probe.BEGIN}\n{context_probe.END}\nafter\n"
+
+
+@pytest.fixture
+def room():
+    """A desk at x = 2 m that is asked for, a wall at x = 3.5 m and one at x = 9 m; the colour is x / 10."""
+    x = np.repeat(np.float32([2, 3.5, 9]), 100)
+    points = np.zeros((300, 6), np.float32)
+    points[:, 0], points[:, 3:] = x, x[:, None] / 10
+    classes = np.where(x == 2, CLASS_NAMES.index("desk"), CLASS_NAMES.index("wall")).astype(np.int64)
+    thing = {"objectId": 5, "class": "desk", "pair": "slab", "kind": "near"}
+    return context_probe.Room(points, np.where(x == 2, 5, -1), classes, [thing], x == 2)
+
+
+def test_a_chunk_is_around_an_asked_object_and_counts_it_alone(room):
+    points, classes, counted = context_probe.chunk(room, np.random.default_rng(0), size=3.0)
+    x = 10 * points[:, 3]  # before the rotation
+    assert points.shape == (context_probe.POINTS, 6) and set(np.round(x, 3)) == {2, 3.5}
+    assert np.array_equal(counted, x < 3) and np.array_equal(classes == CLASS_NAMES.index("desk"), counted)
+    np.testing.assert_allclose(np.hypot(*points[:, :2].T), x, rtol=1e-5)  # turned about the z axis
+    assert (context_probe.chunk(room, np.random.default_rng(0), size=1.5)[0][:, 3] < 0.3).all()
+
+
+def test_the_mean_context_tells_every_point_the_same():
+    model = context_probe.network("mean", seed=0)
+    assert isinstance(model.context4, context_probe.MeanContext)
+    x = torch.randn(2, 9, 64)
+    added = model.context1(x) - x
+    torch.testing.assert_close(added, model.context1.linear(x.mean(1)).unsqueeze(1).expand_as(x))
+    again = context_probe.network("mean", seed=0)
+    assert torch.equal(again.context3.linear.weight, model.context3.linear.weight)
+
+
+def test_answers_are_counted_by_object(room):
+    room.points[:50, 4] = 0.9  # a half of the desk, called a table
+
+    class ByColour(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.names = torch.nn.Parameter(torch.eye(21)[[CLASS_NAMES.index("desk"), CLASS_NAMES.index("table")]])
+
+        def forward(self, points):
+            return self.names[(points[..., 4] > 0.8).long()]  # (B, N, 21); walls at 9 m are tables too
+
+    counts = context_probe.score(ByColour(), [room], size=1.5)
+    drawn, answered, right = counts["near"]["slab"]["desk"]
+    assert answered == drawn > 500 and 0.4 < right / drawn < 0.6
+    assert counts["near"]["slab"]["table"] == [0, 0, 0]
+
+
+def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run_command(command):
+        program, *arguments = shlex.split(command)
+        ran.append(program)
+        assert not COMMANDS[program.removeprefix("scripts/")](arguments)
+
+    monkeypatch.setattr(context_probe, "run_command", run_command)
+    report = tmp_path / "RESULTS.md"
+    report.write_text(MARKS)
+    arguments = ["--kinds", "near", "room", "--steps", "1", "--scenes", "4", "--seeds", "0", "1", "--device", "cpu"]
+    arguments += ["--report", str(report), "--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    assert context_probe.main([*arguments, "--rows", "pointnet2"]) == 0
+    assert context_probe.main([*arguments, "--rows", "pointnet2", "latentgnn_k1", "--chunk-size", "3"]) == 0
+    assert len(ran) == 4
+    ran.clear()
+    assert context_probe.main([*arguments, "--rows", "pointnet2"]) == 0 and not ran
+    assert context_probe.main([*arguments, "--steps", "2"]) == 1
+    assert "not {'chunk_size': 1.5" in capsys.readouterr().err
+
+    result = json.loads((tmp_path / "results" / "3m-near-room-latentgnn_k1-seed1.json").read_text())
+    assert len(result["loss"]) == 1 and result["settings"]["chunk_size"] == 3.0
+    total = sum(n for kind in ("near", "room") for pair in result["kinds"][kind].values() for n, *_ in pair.values())
+    assert total > 0 and not any(n for pair in result["kinds"]["local"].values() for n, *_ in pair.values())
+    text = report.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert "Chunks of 1.5 m, 8 of them" in text and "Chunks of 3 m, 8 of them" in text
+    assert text.count("| PointNet++ SSG | 2 |") == 2 and text.count("| + LatentGNN, K = 1 | 2 |") == 1
