@@ -61,9 +61,9 @@ COLOURS = np.array(  # white, grey, beech, oak, walnut, black, blue, green, red
     [(225, 222, 215), (150, 150, 150), (205, 175, 130), (165, 125, 85), (110, 75, 50), (60, 60, 65), (85, 105, 145),
      (115, 135, 105), (150, 75, 65)]
 )  # fmt: skip
-# Of what an object alone tells: points of a grid of 4 x 4 x 4 colours, so that no two are closer than 85 of 255
-TELLING_COLOURS = {
-    look: (85 * (i // 16), 85 * (i // 4 % 4), 85 * (i % 4))
+TELLING_STEPS = 4  # of red, green and blue: no two telling colours are closer than 85 of 255
+TELLING_COLOURS = {  # what an object alone tells -> the colour of a grid
+    look: tuple(85 * (i // TELLING_STEPS**power % TELLING_STEPS) for power in (2, 1, 0))
     for i, look in enumerate([*NYU40, *(f"any {pair}" for pair in PAIRS)])
 }
 TILES = {"chunk": CHUNK_SIZE, "large chunk": 3.0}  # m; of the evaluation, and of a variant with larger chunks

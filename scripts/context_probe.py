@@ -1,14 +1,17 @@
 """Can a context layer use the context of a chunk, if everything else is made easy?
 
-    python scripts/context_probe.py [--rows pointnet2 latentgnn_k1 --seeds 0 1 2 --chunk-size 1.5 --kinds near]
+    python scripts/context_probe.py [--network layer --rows none latentgnn_k1 --seeds 0 1 2 --chunk-size 1.5]
 
 Training on whole rooms spends most of its time on learning what objects look like, and few points depend on context.
 Here the colour of a point says what its object alone tells (make_synthetic.py --telling-colours): its class or, of an
 object without a cue, the pair of classes that it can be. Chunks are centred on such objects and the loss counts
-nothing else, so that what is left to learn is context. Networks are those of Table 3, with colours; row "mean" has the
-plainest context there is: each level adds a learned linear map of its mean feature.
+nothing else, so that what is left to learn is context.
 
-A finished run is one JSON file; the same command goes on with what is missing, and makes the table of docs/RESULTS.md.
+--network layer: each point's colour, one context layer, and a classifier; no coordinates. whole: PointNet++ with
+colours and a context layer at its four levels. Row "mean" has the plainest context there is, a learned linear map of
+the mean feature; "latentgnn_d1" a single latent node, so that nothing is exchanged between nodes.
+
+A finished run is one JSON file; the same command goes on with what is missing, and makes the tables of docs/RESULTS.md.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -31,13 +35,15 @@ from data import augment
 from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE, CONTEXT, tile_draws
 from data.datasets import POINT_FEATURES, scene_files
-from data.scannet import NYU40_TO_CLASS
+from data.scannet import NUM_CLASSES, NYU40_TO_CLASS
 from data.scenes import read_manifest
-from data.synthetic import TILES
+from data.synthetic import TELLING_STEPS, TILES
 from eval_scannet import choose_device, whole_number
 from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
+from models.latentgnn import LatentGNN
 from models.losses import weighted_cross_entropy_sum
+from models.non_local import NonLocal
 from scripts import score_kinds
 from scripts.demo import ROOT
 from scripts.demo import run as run_command
@@ -53,17 +59,30 @@ from scripts.table3_report import (
     table_line,
 )
 
-ROWS = {  # title, and what differs from PointNet2Config's defaults
-    "pointnet2": ("PointNet++ SSG", {}),
-    "mean": ("+ mean feature", {}),
-    "non_local": ("+ non-local block", {"context": "non_local"}),
-    "latentgnn_k1": ("+ LatentGNN, K = 1", {"context": "latentgnn"}),
-    "latentgnn_k3": ("+ LatentGNN, K = 3", {"context": "latentgnn", "kernels": 3}),
+
+class Setting(NamedTuple):
+    title: str
+    points: int  # of a chunk; fewer than usual, as colours say what is fine
+    steps: int
+
+
+ROWS = {  # title, and the layer for a level's channels and latent nodes
+    "none": ("no context", lambda channels, latent_nodes: nn.Identity()),
+    "mean": ("mean feature", lambda channels, latent_nodes: MeanContext(channels)),
+    "non_local": ("non-local block", lambda channels, latent_nodes: NonLocal(channels)),
+    "latentgnn_k1": ("LatentGNN, K = 1", lambda channels, latent_nodes: LatentGNN(channels, latent_nodes)),
+    "latentgnn_k3": ("LatentGNN, K = 3", lambda channels, latent_nodes: LatentGNN(channels, latent_nodes, kernels=3)),
+    "latentgnn_d1": ("LatentGNN, K = 1, d = 1", lambda channels, latent_nodes: LatentGNN(channels, 1)),
 }
+CHANNELS, LATENT_NODES = 64, 80  # of the layer alone: those of PointNet++'s first level
+NETWORKS = {
+    "layer": Setting("One layer alone", 512, 2000),
+    "whole": Setting("PointNet++ with four layers", 1024, 1500),
+}
+KIND, SCORES = "near", ("right", "told apart")  # of scripts/score_kinds.py
 SCENES = 512  # a quarter of them to be scored
-POINTS = 2048  # of a chunk: a quarter of the usual, as colours say what is fine
-BATCH_SIZE = 8
-LEARNING_RATE = 1e-3  # of Adam; falls to 0 linearly
+BATCH_SIZE = 16
+LEARNING_RATE = 3e-3  # of Adam; falls to 0 linearly
 BN_MOMENTUM = 0.1
 LOSS_EVERY = 50  # steps over which the recorded loss is averaged
 BEGIN, END = "<!-- made by scripts/context_probe.py: -->", "<!-- :made by scripts/context_probe.py -->"
@@ -81,6 +100,29 @@ class MeanContext(nn.Module):
         return x + self.linear(x.mean(dim=1, keepdim=True))
 
 
+def look_of(colour: Tensor) -> Tensor:
+    """The number in TELLING_COLOURS of telling colours (..., 3) in [0, 1]: (...) int64."""
+    steps = (colour * (TELLING_STEPS - 1)).round().long()
+    return (steps[..., 0] * TELLING_STEPS + steps[..., 1]) * TELLING_STEPS + steps[..., 2]
+
+
+class LayerAlone(nn.Module):
+    """A context layer on points of which nothing but the colour is known."""
+
+    def __init__(self, context: nn.Module):
+        super().__init__()
+        self.embedding = nn.Embedding(TELLING_STEPS**3, CHANNELS)
+        self.context = context
+        self.head = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.BatchNorm1d(CHANNELS), nn.ReLU())
+        self.classifier = nn.Linear(CHANNELS, NUM_CLASSES)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """x, y, z and a telling colour (B, N, 6) -> logits (B, N, 21)."""
+        known = torch.relu(self.embedding(look_of(points[..., 3:])))  # (B, N, C)
+        known = self.context(known)  # (B, N, C)
+        return self.classifier(self.head(known.flatten(0, 1))).unflatten(0, points.shape[:2])  # (B, N, 21)
+
+
 @dataclass
 class Room:
     """The annotated vertices V of a room."""
@@ -94,17 +136,18 @@ class Room:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=list(NETWORKS), default="layer")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
     parser.add_argument("--chunk-size", type=float, choices=list(TILES.values()), default=CHUNK_SIZE, help="metres")
-    parser.add_argument("--kinds", nargs="+", choices=["near", "room"], default=["near"], help="objects asked for")
-    parser.add_argument("--steps", type=whole_number(1), default=1000, help=f"of {BATCH_SIZE} chunks")
+    parser.add_argument("--steps", type=whole_number(1), help=f"of {BATCH_SIZE} chunks (default: by network)")
     parser.add_argument("--scenes", type=whole_number(2), default=SCENES, help="generated rooms")
     parser.add_argument("--data", type=Path, default=Path("datasets/probe"), help="where the rooms are made")
     parser.add_argument("--results", type=Path, default=Path("docs/results/probe"))
     parser.add_argument("--report", type=Path, default=ROOT / "docs/RESULTS.md", help="where the table is put")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
+    args.steps = args.steps or NETWORKS[args.network].steps
     try:
         run_all(args)
     except (ValueError, OSError) as error:
@@ -115,9 +158,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_all(args: argparse.Namespace) -> None:
     """Train and score what has no result yet, seed after seed, and make the table of all results."""
-    settings = {name: getattr(args, name) for name in ("chunk_size", "kinds", "steps", "scenes")}
+    settings = {name: getattr(args, name) for name in ("network", "chunk_size", "steps", "scenes")}
+    settings["points"] = NETWORKS[args.network].points
     plan = [(row, seed) for seed in args.seeds for row in args.rows]
-    name = f"{args.chunk_size:g}m-{'-'.join(args.kinds)}"
+    name = f"{args.network}-{args.chunk_size:g}m"
     files = {run: ROOT / args.results / f"{name}-{run[0]}-seed{run[1]}.json" for run in plan}
     for file in files.values():
         if file.exists() and (found := json.loads(file.read_text())["settings"]) != settings:
@@ -130,45 +174,45 @@ def run_all(args: argparse.Namespace) -> None:
             f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
             f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits"
         )
-        training = read_rooms(ROOT / data, ROOT / scans, "train", args.kinds)
-        held_out = read_rooms(ROOT / data, ROOT / scans, "val", args.kinds)
+        training = read_rooms(ROOT / data, ROOT / scans, "train")
+        held_out = read_rooms(ROOT / data, ROOT / scans, "val")
         oracles = json.loads((ROOT / scans / "synthetic.json").read_text())["oracles"]
     device = choose_device(args.device)
     for number, ((row, seed), file) in enumerate(missing.items(), start=1):
         started = time.perf_counter()
-        model = network(row, seed).to(device)
+        model = network(args.network, row, seed).to(device)
         title = f"{number}/{len(missing)} {row}, seed {seed}"
-        losses = train(model, training, seed, args.steps, args.chunk_size, title)
+        losses = train(model, training, seed, settings, title)
         result = {
             "row": row,
             "seed": seed,
             "settings": settings,
-            "command": f"python scripts/context_probe.py --rows {row} --seeds {seed} --chunk-size {args.chunk_size:g} "
-            f"--kinds {' '.join(args.kinds)} --steps {args.steps} --scenes {args.scenes}",
+            "command": f"python scripts/context_probe.py --network {args.network} --rows {row} --seeds {seed} "
+            f"--chunk-size {args.chunk_size:g} --steps {args.steps} --scenes {args.scenes}",
             "commit": commit(),
             "device": str(device),
             "torch": torch.__version__,
             "loss": losses,
-            "kinds": score(model, held_out, args.chunk_size),
+            "kinds": score(model, held_out, settings),
             "oracles": oracles,
             "seconds": round(time.perf_counter() - started),
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
-        near = score_kinds.scores(result["kinds"])[args.kinds[0]]
+        near = score_kinds.scores(result["kinds"])[KIND]
         print(f"{row}, seed {seed}: loss {losses[-1]:.3f}, right {near['right']:.3f}, {result['seconds']} s -> {file}")
     results = [json.loads(file.read_text()) for file in sorted((ROOT / args.results).glob("*-seed*.json"))]
     put_between(args.report, BEGIN, END, tables(results))
 
 
-def read_rooms(data: Path, scans: Path, split: str, kinds: list[str]) -> list[Room]:
-    """The rooms of a split that have annotated objects of these kinds."""
+def read_rooms(data: Path, scans: Path, split: str) -> list[Room]:
+    """The rooms of a split that have annotated objects of the kind asked for."""
     rooms = []
     for file in tqdm(scene_files(data, read_manifest(data), split), desc=f"reading {split}", unit="room", disable=None):
         points, nyu40 = file.read_points(("colour",))
         owner, things = score_kinds.objects_of_pairs(scans / "scans" / file.name)
-        things = [thing for thing in things if thing["kind"] in kinds]
+        things = [thing for thing in things if thing["kind"] == KIND]
         asked = np.isin(owner, [thing["objectId"] for thing in things])
         kept = np.flatnonzero(nyu40 > 0)  # as in training: what is not annotated is dropped
         if asked[kept].any():
@@ -177,37 +221,41 @@ def read_rooms(data: Path, scans: Path, split: str, kinds: list[str]) -> list[Ro
     return rooms
 
 
-def network(row: str, seed: int) -> pointnet2.PointNet2:
-    config = pointnet2.PointNet2Config(extra_channels=POINT_FEATURES["colour"], **ROWS[row][1])
-    model = pointnet2.build(config, seed)
-    if row == "mean":
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            for level, scales in enumerate(pointnet2.SSG, start=1):
-                model.set_submodule(f"context{level}", MeanContext(scales[0].mlp[-1]))
-    return model
+def network(name: str, row: str, seed: int) -> nn.Module:
+    """A network with weights drawn from `seed`; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        context = ROWS[row][1]
+        if name == "layer":
+            return LayerAlone(context(CHANNELS, LATENT_NODES))
+        config = pointnet2.PointNet2Config(extra_channels=POINT_FEATURES["colour"])
+        model = pointnet2.PointNet2(config)
+        for level, (scales, latent_nodes) in enumerate(zip(pointnet2.SSG, config.latent_nodes, strict=True), start=1):
+            model.set_submodule(f"context{level}", context(scales[0].mlp[-1], latent_nodes))
+        return model
 
 
-def chunk(room: Room, rng: np.random.Generator, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def chunk(room: Room, rng: np.random.Generator, size: float, num_points: int) -> tuple[np.ndarray, ...]:
     """A chunk around a vertex of an asked object: points (N, 6), classes (N,), and whether the loss counts it (N,)."""
     centre = room.points[rng.choice(np.flatnonzero(room.asked)), :2]
-    distance = np.abs(room.points[:, :2] - centre).max(axis=1)  # (V,)
-    index = rng.choice(np.flatnonzero(distance <= size / 2 + CONTEXT), size=POINTS)
+    distance = np.maximum(np.abs(room.points[:, 0] - centre[0]), np.abs(room.points[:, 1] - centre[1]))  # (V,)
+    index = rng.choice(np.flatnonzero(distance <= size / 2 + CONTEXT), size=num_points)
     points = room.points[index]
     points[:, :3] = augment.rotate_about_z(points[:, :3], rng.uniform(0, 2 * np.pi))
     return points, room.classes[index], room.asked[index] & (distance[index] <= size / 2)
 
 
-def train(model: pointnet2.PointNet2, rooms: list[Room], seed: int, steps: int, size: float, title: str) -> list[float]:
+def train(model: nn.Module, rooms: list[Room], seed: int, settings: dict, title: str) -> list[float]:
     """Train in place. Returns the loss, averaged over every LOSS_EVERY steps."""
-    device = next(model.parameters()).device
+    device, steps = next(model.parameters()).device, settings["steps"]
+    cut = settings["chunk_size"], settings["points"]
     set_batch_norm_momentum(model.train(), BN_MOMENTUM)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses = []
     for step in trange(steps, desc=title, unit="step", disable=None):
         rng = np.random.default_rng([seed, step])
         chosen = rng.integers(len(rooms), size=BATCH_SIZE)
-        batch = [torch.from_numpy(np.stack(a)) for a in zip(*(chunk(rooms[i], rng, size) for i in chosen), strict=True)]
+        batch = [torch.from_numpy(np.stack(a)) for a in zip(*(chunk(rooms[i], rng, *cut) for i in chosen), strict=True)]
         points, classes, counted = (a.to(device) for a in batch)
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
         torch.manual_seed(int(rng.integers(2**63)))  # dropout
@@ -221,12 +269,13 @@ def train(model: pointnet2.PointNet2, rooms: list[Room], seed: int, steps: int, 
 
 
 @torch.inference_mode()
-def score(model: pointnet2.PointNet2, rooms: list[Room], size: float) -> score_kinds.Counts:
+def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Counts:
     """Counts over the core points drawn from the tiles of every room, as pn2-wholescene draws them."""
     device, counts = next(model.parameters()).device, score_kinds.no_counts()
     model.eval()
     for number, room in enumerate(tqdm(rooms, desc="scoring", unit="room", leave=False, disable=None)):
-        for draw in tile_draws(room.points[:, :3], np.random.default_rng(number), POINTS, size):
+        rng = np.random.default_rng(number)
+        for draw in tile_draws(room.points[:, :3], rng, settings["points"], settings["chunk_size"]):
             core = draw.index[draw.core]
             if room.asked[core].any():
                 logits = model(torch.from_numpy(room.points[draw.index]).unsqueeze(0).to(device))[0]  # (N, 21)
@@ -237,7 +286,7 @@ def score(model: pointnet2.PointNet2, rooms: list[Room], size: float) -> score_k
 
 
 def tables(results: list[dict]) -> str:
-    """Markdown: a table for each size of chunks and each choice of objects."""
+    """Markdown: a table for each network and each size of chunks."""
     groups: dict[str, list[dict]] = {}
     for result in results:
         groups.setdefault(json.dumps(result["settings"]), []).append(result)
@@ -247,25 +296,25 @@ def tables(results: list[dict]) -> str:
 def _table(results: list[dict]) -> list[str]:
     settings, runs = results[0]["settings"], {}
     for result in results:
-        runs.setdefault(result["row"], []).append(score_kinds.scores(result["kinds"]))
+        runs.setdefault(result["row"], []).append(score_kinds.scores(result["kinds"])[KIND])
     runs = {row: runs[row] for row in ROWS if row in runs}
     chunks = settings["steps"] * BATCH_SIZE
+    title = NETWORKS[settings["network"]].title
     lines = [
-        f"Chunks of {settings['chunk_size']:g} m, {chunks:,} of them in batches of {BATCH_SIZE}; {settings['scenes']} "
-        "rooms, a quarter of them scored:",
+        f"{title}, chunks of {settings['chunk_size']:g} m and {settings['points']} points, {chunks:,} of them in "
+        f"batches of {BATCH_SIZE}; {settings['scenes']} rooms, a quarter of them scored:",
         "",
     ]
-    scores = [(kind, what) for kind in settings["kinds"] for what in ("right", "told apart")]
     header = ["%, mean ± standard deviation", "seeds"]
-    for kind, what in scores:
-        header += [f"{kind} objects, {what}", "difference to PointNet++ (smallest that shows)"]
+    for what in SCORES:
+        header += [f"{KIND} objects, {what}", "difference to no context (smallest that shows)"]
     lines += table_head(header)
     for row, of_row in runs.items():
         cells = [ROWS[row][0], len(of_row)]
-        for kind, what in scores:
-            values, base = ([run[kind][what] for run in group] for group in (of_row, runs.get("pointnet2", [])))
+        for what in SCORES:
+            values, base = ([run[what] for run in group] for group in (of_row, runs.get("none", [])))
             cells.append(mean_and_deviation(values))
-            if row == "pointnet2" or min(len(values), len(base)) < 2 or None in values + base:
+            if row == "none" or min(len(values), len(base)) < 2 or None in values + base:
                 cells.append("")
             else:
                 difference, interval, smallest = (100 * value for value in compare(values, base))
@@ -273,10 +322,8 @@ def _table(results: list[dict]) -> list[str]:
         lines.append(table_line(cells))
     oracles = results[0]["oracles"]
     for oracle, known in ORACLES.items():
-        cells = [f"possible, knowing {known}", ""]
-        for kind, what in scores:
-            cells += [percent(oracle_of(oracles, oracle, settings["chunk_size"])[kind]) if what == "right" else "", ""]
-        lines.append(table_line(cells))
+        possible = oracle_of(oracles, oracle, settings["chunk_size"])[KIND]
+        lines.append(table_line([f"possible, knowing {known}", "", percent(possible), "", "", ""]))
     return lines
 
 

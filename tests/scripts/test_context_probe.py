@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from data.scannet import CLASS_NAMES
+from data.synthetic import TELLING_COLOURS
 from scripts import context_probe, make_synthetic, preprocess_scannet
 
 COMMANDS = {"make_synthetic.py": make_synthetic.main, "preprocess_scannet.py": preprocess_scannet.main}
@@ -24,22 +25,43 @@ def room():
 
 
 def test_a_chunk_is_around_an_asked_object_and_counts_it_alone(room):
-    points, classes, counted = context_probe.chunk(room, np.random.default_rng(0), size=3.0)
+    points, classes, counted = context_probe.chunk(room, np.random.default_rng(0), size=3.0, num_points=700)
     x = 10 * points[:, 3]  # before the rotation
-    assert points.shape == (context_probe.POINTS, 6) and set(np.round(x, 3)) == {2, 3.5}
+    assert points.shape == (700, 6) and set(np.round(x, 3)) == {2, 3.5}
     assert np.array_equal(counted, x < 3) and np.array_equal(classes == CLASS_NAMES.index("desk"), counted)
     np.testing.assert_allclose(np.hypot(*points[:, :2].T), x, rtol=1e-5)  # turned about the z axis
-    assert (context_probe.chunk(room, np.random.default_rng(0), size=1.5)[0][:, 3] < 0.3).all()
+    assert (context_probe.chunk(room, np.random.default_rng(0), 1.5, 700)[0][:, 3] < 0.3).all()
 
 
 def test_the_mean_context_tells_every_point_the_same():
-    model = context_probe.network("mean", seed=0)
+    model = context_probe.network("whole", "mean", seed=0)
     assert isinstance(model.context4, context_probe.MeanContext)
     x = torch.randn(2, 9, 64)
     added = model.context1(x) - x
     torch.testing.assert_close(added, model.context1.linear(x.mean(1)).unsqueeze(1).expand_as(x))
-    again = context_probe.network("mean", seed=0)
-    assert torch.equal(again.context3.linear.weight, model.context3.linear.weight)
+
+
+@pytest.mark.parametrize("name", context_probe.NETWORKS)
+@pytest.mark.parametrize("row", context_probe.ROWS)
+def test_networks_follow_from_the_seed_and_see_what_a_colour_tells(name, row):
+    state = torch.get_rng_state()
+    model = context_probe.network(name, row, seed=3).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    again = context_probe.network(name, row, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    points = torch.zeros(1, 40, 6)
+    points[..., :3] = torch.rand(1, 40, 3, generator=torch.Generator().manual_seed(0))
+    points[:, :20, 3:] = torch.tensor(TELLING_COLOURS["stool"]) / 255
+    with torch.inference_mode():
+        logits = model(points)
+    assert logits.shape == (1, 40, 21) and not torch.allclose(logits[0, 0], logits[0, 30])
+    if name == "layer":  # it knows of no place
+        assert torch.allclose(logits[0, :20], logits[0, :1].expand(20, 21), atol=1e-5)
+
+
+def test_a_colour_is_what_it_tells():
+    colours = torch.tensor(list(TELLING_COLOURS.values())) / 255
+    assert context_probe.look_of(colours).tolist() == list(range(len(TELLING_COLOURS)))
 
 
 def test_answers_are_counted_by_object(room):
@@ -53,7 +75,7 @@ def test_answers_are_counted_by_object(room):
         def forward(self, points):
             return self.names[(points[..., 4] > 0.8).long()]  # (B, N, 21); walls at 9 m are tables too
 
-    counts = context_probe.score(ByColour(), [room], size=1.5)
+    counts = context_probe.score(ByColour(), [room], {"chunk_size": 1.5, "points": 2048})
     drawn, answered, right = counts["near"]["slab"]["desk"]
     assert answered == drawn > 500 and 0.4 < right / drawn < 0.6
     assert counts["near"]["slab"]["table"] == [0, 0, 0]
@@ -70,21 +92,23 @@ def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypat
     monkeypatch.setattr(context_probe, "run_command", run_command)
     report = tmp_path / "RESULTS.md"
     report.write_text(MARKS)
-    arguments = ["--kinds", "near", "room", "--steps", "1", "--scenes", "4", "--seeds", "0", "1", "--device", "cpu"]
-    arguments += ["--report", str(report), "--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
-    assert context_probe.main([*arguments, "--rows", "pointnet2"]) == 0
-    assert context_probe.main([*arguments, "--rows", "pointnet2", "latentgnn_k1", "--chunk-size", "3"]) == 0
+    arguments = ["--steps", "1", "--scenes", "4", "--seeds", "0", "1", "--device", "cpu", "--report", str(report)]
+    arguments += ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    assert context_probe.main([*arguments, "--rows", "none"]) == 0
+    assert context_probe.main([*arguments, "--rows", "none", "latentgnn_k1", "--chunk-size", "3"]) == 0
     assert len(ran) == 4
     ran.clear()
-    assert context_probe.main([*arguments, "--rows", "pointnet2"]) == 0 and not ran
+    assert context_probe.main([*arguments, "--rows", "none"]) == 0 and not ran
     assert context_probe.main([*arguments, "--steps", "2"]) == 1
-    assert "not {'chunk_size': 1.5" in capsys.readouterr().err
+    assert "not {'network': 'layer', 'chunk_size': 1.5" in capsys.readouterr().err
 
-    result = json.loads((tmp_path / "results" / "3m-near-room-latentgnn_k1-seed1.json").read_text())
+    result = json.loads((tmp_path / "results" / "layer-3m-latentgnn_k1-seed1.json").read_text())
     assert len(result["loss"]) == 1 and result["settings"]["chunk_size"] == 3.0
-    total = sum(n for kind in ("near", "room") for pair in result["kinds"][kind].values() for n, *_ in pair.values())
-    assert total > 0 and not any(n for pair in result["kinds"]["local"].values() for n, *_ in pair.values())
+    counted = {
+        kind: sum(n for pair in pairs.values() for n, *_ in pair.values()) for kind, pairs in result["kinds"].items()
+    }
+    assert counted["near"] > 0 and counted["local"] == counted["room"] == 0
     text = report.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")
-    assert "Chunks of 1.5 m, 8 of them" in text and "Chunks of 3 m, 8 of them" in text
-    assert text.count("| PointNet++ SSG | 2 |") == 2 and text.count("| + LatentGNN, K = 1 | 2 |") == 1
+    assert "One layer alone, chunks of 1.5 m and 512 points, 16 of them" in text and "chunks of 3 m" in text
+    assert text.count("| no context | 2 |") == 2 and text.count("| LatentGNN, K = 1 | 2 |") == 1
