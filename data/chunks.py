@@ -97,8 +97,11 @@ def covering_draws(
             if len(missing) == 0:
                 break
             drawn = rng.integers(len(crop.index), size=num_points)
-            drawn[: len(missing)] = missing[:num_points]
-            rng.shuffle(drawn)
+            if len(missing) > num_points:  # a dense scan, or a large tile
+                drawn = rng.choice(missing, size=num_points, replace=False)
+            else:
+                drawn[: len(missing)] = missing
+                rng.shuffle(drawn)
 
 
 class _TileCrop(NamedTuple):

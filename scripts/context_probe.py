@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ NETWORKS = {
     "layer": Setting("One layer alone", 512, 2000),
     "whole": Setting("PointNet++ with four layers", 1024, 1500),
 }
-KIND, SCORES = "near", ("right", "told apart")  # of scripts/score_kinds.py
+KIND = "near"  # of the objects that are asked for
+COMPARED = {"none": "no context", "mean": "the mean feature"}
 SCENES = 512  # a quarter of them to be scored
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3  # of Adam; falls to 0 linearly
@@ -203,7 +205,7 @@ def run_all(args: argparse.Namespace) -> None:
         near = score_kinds.scores(result["kinds"])[KIND]
         print(f"{row}, seed {seed}: loss {losses[-1]:.3f}, right {near['right']:.3f}, {result['seconds']} s -> {file}")
     results = [json.loads(file.read_text()) for file in sorted((ROOT / args.results).glob("*-seed*.json"))]
-    put_between(args.report, BEGIN, END, tables(results))
+    write_report(args.report, results)
 
 
 def read_rooms(data: Path, scans: Path, split: str) -> list[Room]:
@@ -285,46 +287,83 @@ def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Co
     return counts
 
 
-def tables(results: list[dict]) -> str:
-    """Markdown: a table for each network and each size of chunks."""
+def grouped(results: list[dict]) -> list[tuple[dict, dict[str, list[dict]]]]:
+    """For each network and size of chunks the settings, and by row the scores of its runs."""
     groups: dict[str, list[dict]] = {}
     for result in results:
         groups.setdefault(json.dumps(result["settings"]), []).append(result)
-    return "\n".join(line for group in groups.values() for line in [*_table(group), ""])
+    found = []
+    for group in groups.values():
+        scores = {row: [] for row in ROWS if row in {result["row"] for result in group}}
+        for result in group:
+            scores[result["row"]].append(score_kinds.scores(result["kinds"])[KIND])
+        found.append((group[0]["settings"] | {"oracles": group[0]["oracles"]}, scores))
+    return found
 
 
-def _table(results: list[dict]) -> list[str]:
-    settings, runs = results[0]["settings"], {}
-    for result in results:
-        runs.setdefault(result["row"], []).append(score_kinds.scores(result["kinds"])[KIND])
-    runs = {row: runs[row] for row in ROWS if row in runs}
-    chunks = settings["steps"] * BATCH_SIZE
-    title = NETWORKS[settings["network"]].title
+def write_report(path: Path, results: list[dict]) -> None:
+    """Put the tables and the picture of the results into the report, between its two marks."""
+    picture = path.with_name("context_probe.png")
+    lines = [f"![Right on near objects, by context layer: every layer is above no context]({picture.name})", ""]
+    for settings, scores in grouped(results):
+        lines += [*_table(settings, scores), ""]
+    put_between(path, BEGIN, END, "\n".join(lines))
+    draw(picture, results)
+
+
+def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
     lines = [
-        f"{title}, chunks of {settings['chunk_size']:g} m and {settings['points']} points, {chunks:,} of them in "
-        f"batches of {BATCH_SIZE}; {settings['scenes']} rooms, a quarter of them scored:",
+        f"{_title(settings)} and {settings['points']} points, {settings['steps'] * BATCH_SIZE:,} of them in batches of "
+        f"{BATCH_SIZE}; {settings['scenes']} rooms, a quarter of them scored:",
         "",
     ]
-    header = ["%, mean ± standard deviation", "seeds"]
-    for what in SCORES:
-        header += [f"{KIND} objects, {what}", "difference to no context (smallest that shows)"]
-    lines += table_head(header)
-    for row, of_row in runs.items():
-        cells = [ROWS[row][0], len(of_row)]
-        for what in SCORES:
-            values, base = ([run[what] for run in group] for group in (of_row, runs.get("none", [])))
-            cells.append(mean_and_deviation(values))
-            if row == "none" or min(len(values), len(base)) < 2 or None in values + base:
+    lines += table_head(
+        [f"{KIND} objects, %", "seeds", "right", *(f"to {title}" for title in COMPARED.values()), "told apart"]
+    )
+    for row, runs in scores.items():
+        cells = [ROWS[row][0], len(runs), mean_and_deviation([run["right"] for run in runs])]
+        for other in COMPARED:
+            values, base = ([run["right"] for run in scores.get(name, [])] for name in (row, other))
+            if row == other or min(len(values), len(base)) < 2:
                 cells.append("")
             else:
                 difference, interval, smallest = (100 * value for value in compare(values, base))
                 cells.append(f"{difference:+.1f} ± {interval:.1f} ({smallest:.1f})")
-        lines.append(table_line(cells))
-    oracles = results[0]["oracles"]
+        lines.append(table_line([*cells, mean_and_deviation([run["told apart"] for run in runs])]))
     for oracle, known in ORACLES.items():
-        possible = oracle_of(oracles, oracle, settings["chunk_size"])[KIND]
-        lines.append(table_line([f"possible, knowing {known}", "", percent(possible), "", "", ""]))
+        possible = oracle_of(settings["oracles"], oracle, settings["chunk_size"])[KIND]
+        lines.append(table_line([f"possible, knowing {known}", "", percent(possible), *[""] * len(COMPARED), ""]))
     return lines
+
+
+def _title(settings: dict) -> str:
+    return f"{NETWORKS[settings['network']].title}, chunks of {settings['chunk_size']:g} m"
+
+
+def draw(path: Path, results: list[dict]) -> None:
+    """A panel for each network and size of chunks: a mark a run, and what one could know as lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    groups = grouped(results)
+    figure, axes = plt.subplots(
+        1, len(groups), figsize=(4.6 * len(groups), 4.2), layout="constrained", sharey=True, squeeze=False
+    )
+    for axis, (settings, scores) in zip(axes[0], groups, strict=True):
+        for place, runs in enumerate(scores.values()):
+            axis.plot([place] * len(runs), [100 * run["right"] for run in runs], "oC0", alpha=0.6)
+        for number, (oracle, known) in enumerate(list(ORACLES.items())[:2]):
+            possible = 100 * oracle_of(settings["oracles"], oracle, settings["chunk_size"])[KIND]
+            axis.axhline(possible, color=f"C{number + 1}", linestyle="--", label=f"possible, knowing {known}")
+        axis.set_xticks(range(len(scores)), [textwrap.fill(ROWS[row][0], 11) for row in scores], fontsize="small")
+        axis.set(title=_title(settings), xlim=(-0.5, len(scores) - 0.5))
+        axis.grid(True, axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel(f"right on {KIND} objects, %")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,17 @@ def test_covering_draws_reach_every_vertex_once_in_tiles_of_another_size():
     assert len(np.unique(np.concatenate([draw.index[draw.core] for draw in draws]))) == len(xyz)
 
 
+def test_covering_draws_of_many_missing_vertices_are_spread_over_the_tile():
+    """Vertices are in order of x; each draw still holds as many of the left half as of the right one."""
+    xyz = np.random.default_rng(0).random((20_000, 3)).astype(np.float32)
+    xyz = xyz[np.argsort(xyz[:, 0])]
+    draws = list(chunks.covering_draws(xyz, np.random.default_rng(0), num_points=2_000))
+    assert len(draws) > 8
+    for draw in draws:
+        assert 0.4 < (xyz[draw.index, 0] < 0.5).mean() < 0.6
+    assert len(np.unique(np.concatenate([draw.index for draw in draws]))) == len(xyz)
+
+
 def test_covering_draws_reach_every_vertex_in_one_tile_only():
     xyz = room(vertices=60_000)
     tile_of_vertex = np.full(len(xyz), -1)

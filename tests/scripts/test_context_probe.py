@@ -111,4 +111,5 @@ def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypat
     text = report.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "One layer alone, chunks of 1.5 m and 512 points, 16 of them" in text and "chunks of 3 m" in text
+    assert (tmp_path / "context_probe.png").stat().st_size > 10_000
     assert text.count("| no context | 2 |") == 2 and text.count("| LatentGNN, K = 1 | 2 |") == 1
