@@ -4,7 +4,7 @@
     torchrun --standalone --nproc-per-node=4 eval_scannet.py --checkpoint runs/x/checkpoints/last.pt
 
 Two protocols, each over every tile of every scene (PointNet++'s whole-scene test; ScanNet's benchmark):
-pn2-wholescene     8192 points drawn from every tile of 1.5 m, scored by point and by voxel
+pn2-wholescene     8192 points drawn from every tile of 1.5 m (--chunk-size of the training), scored by point and voxel
 scannet-benchmark  a prediction for every vertex of the mesh, one confusion matrix over all scenes
 """
 

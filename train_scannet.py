@@ -65,6 +65,8 @@ SCENES_SHOWN = 2  # in 3-D, in TensorBoard: the first of the validation split
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
 
+NOT_NAMED_EARLIER = {"chunk_size": CHUNK_SIZE, "decay_every": DECAY_EVERY}  # by checkpoints of earlier versions
+
 
 def learning_rate(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
     return base * LEARNING_RATE_DECAY ** (chunks_seen // decay_every)
@@ -332,7 +334,7 @@ def prepare(
     refuse_run_folder(args)
     data_dir = args.data or make_synthetic_data()
     manifest = read_manifest(data_dir)
-    found = open_run_folder(args, {**dataclasses.asdict(network), **config}, FREE_ON_RESUME)
+    found = open_run_folder(args, {**dataclasses.asdict(network), **config}, FREE_ON_RESUME, NOT_NAMED_EARLIER)
     if found is None:
         return data_dir, manifest, None, ""
     path, state, notice = found

@@ -80,8 +80,9 @@ def covering_draws(
 ) -> Iterator[Draw]:
     """Draws in which every vertex of the scene is at least once a core point, and of one tile only.
 
-    The first draw from a tile is random, as in training, and misses about a fifth of the core; the following ones
-    hold what is still missing, filled up at random and in random order, so that the density stays that of training.
+    The first draw from a tile is random, as in training, and misses about a fifth of the core; in the following ones
+    vertices that are still missing take the places of random core points, so that density, context and order stay those
+    of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
     for crop in _tile_crops(xyz, size):
@@ -97,11 +98,9 @@ def covering_draws(
             if len(missing) == 0:
                 break
             drawn = rng.integers(len(crop.index), size=num_points)
-            if len(missing) > num_points:  # a dense scan, or a large tile
-                drawn = rng.choice(missing, size=num_points, replace=False)
-            else:
-                drawn[: len(missing)] = missing
-                rng.shuffle(drawn)
+            places = np.flatnonzero(crop.in_tile[drawn]) if crop.in_tile[drawn].any() else np.zeros(1, dtype=np.int64)
+            held = min(len(missing), len(places))
+            drawn[rng.choice(places, size=held, replace=False)] = rng.choice(missing, size=held, replace=False)
 
 
 class _TileCrop(NamedTuple):

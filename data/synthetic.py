@@ -446,7 +446,7 @@ def make_dataset(
     if out.exists() and any(out.iterdir()):
         try:
             found = json.loads(report_file.read_text())
-            made, finished = found["arguments"], found["finished"]
+            made, finished = {"telling_colours": False, **found["arguments"]}, found["finished"]
         except (OSError, ValueError, KeyError, TypeError):
             made, finished = "something else", False
         if made != arguments:

@@ -133,11 +133,11 @@ def read_published(path: str | Path) -> dict:
         ) from error
 
 
-def export(folder: str | Path, model: PointNet2, features: Sequence[str] = (), chunk_size: float = CHUNK_SIZE) -> None:
+def export(folder: str | Path, model: PointNet2, features: Sequence[str] = (), chunk_size: float | None = None) -> None:
     """Write model.safetensors and config.json, the form for publishing weights.
 
     Args: features: the point features after x, y, z that the network takes, names of data.datasets.POINT_FEATURES.
-        chunk_size: edge of the chunks that it was trained on, in metres.
+        chunk_size: edge of the chunks that it was trained on, in metres; None if it knows none.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,8 @@ def export(folder: str | Path, model: PointNet2, features: Sequence[str] = (), c
         save_file(model.state_dict(), temporary)
     with replacing(folder / "config.json") as temporary:
         inputs = {"features": list(features), "chunk_size": chunk_size}
-        temporary.write_text(json.dumps(dataclasses.asdict(model.config) | inputs, indent=2) + "\n")
+        given = {name: value for name, value in inputs.items() if value}
+        temporary.write_text(json.dumps(dataclasses.asdict(model.config) | given, indent=2) + "\n")
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

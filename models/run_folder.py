@@ -33,10 +33,13 @@ def refuse_run_folder(args: argparse.Namespace) -> None:
         raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
 
 
-def open_run_folder(args: argparse.Namespace, settings: dict, free: tuple[str, ...]) -> tuple[Path, dict, str] | None:
+def open_run_folder(
+    args: argparse.Namespace, settings: dict, free: tuple[str, ...], unnamed: dict | None = None
+) -> tuple[Path, dict, str] | None:
     """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run.
 
-    TrainingError if that is of a run with other settings, but for the `free` ones.
+    TrainingError if that is of a run with other settings, but for the `free` ones. `unnamed`: values of settings that
+    checkpoints of earlier versions do not name.
     """
     checkpoints = args.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -47,7 +50,7 @@ def open_run_folder(args: argparse.Namespace, settings: dict, free: tuple[str, .
     if found:
         path, state, _ = found
         ours = {**settings, "world_size": distributed.world_size()}
-        saved = {**state["model_config"], **state["config"], "world_size": state.get("world_size")}
+        saved = {**(unnamed or {}), **state["model_config"], **state["config"], "world_size": state.get("world_size")}
         differing = [
             f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
             for key in ours

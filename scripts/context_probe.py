@@ -37,7 +37,7 @@ from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE, CONTEXT, tile_draws
 from data.datasets import POINT_FEATURES, scene_files
 from data.scannet import NUM_CLASSES, NYU40_TO_CLASS
-from data.scenes import read_manifest
+from data.scenes import SceneError, read_manifest
 from data.synthetic import TELLING_STEPS, TILES
 from eval_scannet import choose_device, whole_number
 from models import pointnet2
@@ -51,6 +51,7 @@ from scripts.demo import run as run_command
 from scripts.reproduce_table3 import commit
 from scripts.table3_report import (
     ORACLES,
+    around_marks,
     compare,
     mean_and_deviation,
     oracle_of,
@@ -91,11 +92,12 @@ BEGIN, END = "<!-- made by scripts/context_probe.py: -->", "<!-- :made by script
 
 
 class MeanContext(nn.Module):
-    """X + W mean(X): the same vector for every point of a cloud."""
+    """X + W mean(X), the same vector for every point of a cloud; W starts at 0, so that it starts as the identity."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.linear = nn.Linear(channels, channels, bias=False)
+        nn.init.zeros_(self.linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)"""
@@ -152,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     args.steps = args.steps or NETWORKS[args.network].steps
     try:
         run_all(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SceneError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -168,6 +170,7 @@ def run_all(args: argparse.Namespace) -> None:
     for file in files.values():
         if file.exists() and (found := json.loads(file.read_text())["settings"]) != settings:
             raise ValueError(f"{file} has the settings {found}, not {settings}: give those, or another --results")
+    around_marks(args.report, BEGIN, END)  # raises before the work
     missing = {run: file for run, file in files.items() if not file.exists()}
     if missing:
         scans, data = args.data / "scans", args.data / "scenes"
@@ -267,6 +270,8 @@ def train(model: nn.Module, rooms: list[Room], seed: int, settings: dict, title:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+        if not np.isfinite(losses[-1]):
+            raise ValueError(f"{title}: the loss is {losses[-1]} after step {step}")
     return [round(np.mean(losses[i : i + LOSS_EVERY]).item(), 4) for i in range(0, steps, LOSS_EVERY)]
 
 
@@ -304,7 +309,10 @@ def grouped(results: list[dict]) -> list[tuple[dict, dict[str, list[dict]]]]:
 def write_report(path: Path, results: list[dict]) -> None:
     """Put the tables and the picture of the results into the report, between its two marks."""
     picture = path.with_name("context_probe.png")
-    lines = [f"![Right on near objects, by context layer: every layer is above no context]({picture.name})", ""]
+    lines = [
+        f"![Right on near objects by layer, a mark a run; dashed: what one could know]({picture.name})",
+        "",
+    ]
     for settings, scores in grouped(results):
         lines += [*_table(settings, scores), ""]
     put_between(path, BEGIN, END, "\n".join(lines))
@@ -317,9 +325,8 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
         f"{BATCH_SIZE}; {settings['scenes']} rooms, a quarter of them scored:",
         "",
     ]
-    lines += table_head(
-        [f"{KIND} objects, %", "seeds", "right", *(f"to {title}" for title in COMPARED.values()), "told apart"]
-    )
+    differences = [f"difference to {title} (smallest that shows)" for title in COMPARED.values()]
+    lines += table_head([f"{KIND} objects, %", "seeds", "right", *differences, "told apart"])
     for row, runs in scores.items():
         cells = [ROWS[row][0], len(runs), mean_and_deviation([run["right"] for run in runs])]
         for other in COMPARED:

@@ -90,12 +90,17 @@ def write_report(path: Path, results: list[dict]) -> None:
         draw(picture, results)
 
 
-def put_between(path: Path, begin: str, end: str, content: str) -> None:
-    """Replaces what stands between two marks of a text file. ValueError if it does not have each of them once."""
+def around_marks(path: Path, begin: str, end: str) -> tuple[str, str]:
+    """What stands before and behind two marks of a text file. ValueError if it does not have each of them once."""
     text = path.read_text()
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"{path}: the table belongs between the lines\n{begin}\n{end}")
-    before, after = text.split(begin)[0], text.split(end)[1]
+    return text.split(begin)[0], text.split(end)[1]
+
+
+def put_between(path: Path, begin: str, end: str, content: str) -> None:
+    """Replaces what stands between two marks of a text file. Raises as around_marks."""
+    before, after = around_marks(path, begin, end)
     with replacing(path) as temporary:
         temporary.write_text(f"{before}{begin}\n\n{content}\n{end}{after}")
 

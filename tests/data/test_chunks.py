@@ -123,7 +123,7 @@ def test_a_far_stray_vertex_costs_no_more_than_its_own_tile():
     assert len(list(chunks.covering_draws(xyz, np.random.default_rng(0)))) <= 3
 
 
-def test_covering_draws_reach_every_vertex_once_in_tiles_of_another_size():
+def test_covering_draws_reach_every_vertex_in_tiles_of_another_size():
     xyz = (np.random.default_rng(0).random((9_000, 3)) * [7, 4, 2]).astype(np.float32)
     draws = list(chunks.covering_draws(xyz, np.random.default_rng(0), num_points=2_000, size=3.0))
     offset = xyz[:, :2].astype(float) - xyz[:, :2].min(0)
@@ -134,14 +134,17 @@ def test_covering_draws_reach_every_vertex_once_in_tiles_of_another_size():
 
 
 def test_covering_draws_of_many_missing_vertices_are_spread_over_the_tile():
-    """Vertices are in order of x; each draw still holds as many of the left half as of the right one."""
-    xyz = np.random.default_rng(0).random((20_000, 3)).astype(np.float32)
+    """Vertices are in order of x; each draw still holds as many of a tile's left half as of its right one, and of the
+    context its share."""
+    xyz = (np.random.default_rng(0).random((40_000, 3)) * [3, 1.5, 1]).astype(np.float32)
     xyz = xyz[np.argsort(xyz[:, 0])]
     draws = list(chunks.covering_draws(xyz, np.random.default_rng(0), num_points=2_000))
-    assert len(draws) > 8
+    assert len(draws) > 16
     for draw in draws:
-        assert 0.4 < (xyz[draw.index, 0] < 0.5).mean() < 0.6
-    assert len(np.unique(np.concatenate([draw.index for draw in draws]))) == len(xyz)
+        assert draw.core.mean() == pytest.approx(1.5 / 1.7, abs=0.04)
+        x = xyz[draw.index[draw.core], 0] % 1.5
+        assert 0.45 < (x < 0.75).mean() < 0.55
+    assert len(np.unique(np.concatenate([draw.index[draw.core] for draw in draws]))) == len(xyz)
 
 
 def test_covering_draws_reach_every_vertex_in_one_tile_only():

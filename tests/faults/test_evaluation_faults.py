@@ -64,7 +64,7 @@ def alone(weights, out, *flags):
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         for draw in (chunks.tile_draws, chunks.covering_draws):
-            patch.setattr(draw, "__defaults__", (1024,))
+            patch.setattr(draw, "__defaults__", (1024, chunks.CHUNK_SIZE))
         torch.set_num_threads(1)  # other numbers may round otherwise
         try:
             files = ["--checkpoint", str(weights), "--out", str(out), "--predictions"]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -154,6 +155,7 @@ def test_an_export_says_what_its_points_are(model, tmp_path):
     checkpoint.export(tmp_path, model)
     assert checkpoint.read_published(tmp_path)["config"] == {"features": [], "chunk_size": 1.5}
     coloured = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
+    assert json.loads((tmp_path / "config.json").read_text()).keys() == dataclasses.asdict(model.config).keys()
     checkpoint.export(tmp_path, coloured, ["colour"], chunk_size=3.0)
     assert checkpoint.read_published(tmp_path)["config"] == {"features": ["colour"], "chunk_size": 3.0}
     assert checkpoint.weights_sha256(checkpoint.load(tmp_path)) == checkpoint.weights_sha256(coloured)

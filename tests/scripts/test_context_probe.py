@@ -7,6 +7,7 @@ import torch
 
 from data.scannet import CLASS_NAMES
 from data.synthetic import TELLING_COLOURS
+from models.latentgnn import LatentGNN
 from scripts import context_probe, make_synthetic, preprocess_scannet
 
 COMMANDS = {"make_synthetic.py": make_synthetic.main, "preprocess_scannet.py": preprocess_scannet.main}
@@ -36,6 +37,8 @@ def test_a_chunk_is_around_an_asked_object_and_counts_it_alone(room):
 def test_the_mean_context_tells_every_point_the_same():
     model = context_probe.network("whole", "mean", seed=0)
     assert isinstance(model.context4, context_probe.MeanContext)
+    assert torch.equal(model.context2(torch.ones(1, 3, 128)), torch.ones(1, 3, 128))  # as the others at their start
+    torch.nn.init.normal_(model.context1.linear.weight)
     x = torch.randn(2, 9, 64)
     added = model.context1(x) - x
     torch.testing.assert_close(added, model.context1.linear(x.mean(1)).unsqueeze(1).expand_as(x))
@@ -57,6 +60,23 @@ def test_networks_follow_from_the_seed_and_see_what_a_colour_tells(name, row):
     assert logits.shape == (1, 40, 21) and not torch.allclose(logits[0, 0], logits[0, 30])
     if name == "layer":  # it knows of no place
         assert torch.allclose(logits[0, :20], logits[0, :1].expand(20, 21), atol=1e-5)
+
+    layers = [model.context] if name == "layer" else [model.get_submodule(f"context{level}") for level in (1, 2, 3, 4)]
+    latent_nodes = [80] if name == "layer" else [80, 40, 20, 10]
+    for layer, nodes in zip(layers, latent_nodes, strict=True):
+        if isinstance(layer, LatentGNN):
+            assert (layer.latent_nodes, layer.kernels) == (
+                1 if row == "latentgnn_d1" else nodes,
+                1 + 2 * row.endswith("k3"),
+            )
+        for parameter in layer.parameters():
+            torch.nn.init.constant_(parameter, 0.3) if not parameter.any() else None  # what starts at 0
+    if name == "layer":
+        with torch.inference_mode():
+            before = model(points)[0, 0]
+            points[:, 20:, 3:] = 1 / 3
+            after = model(points)[0, 0]
+        assert torch.equal(before, after) == (row == "none")
 
 
 def test_a_colour_is_what_it_tells():
@@ -91,6 +111,7 @@ def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypat
 
     monkeypatch.setattr(context_probe, "run_command", run_command)
     report = tmp_path / "RESULTS.md"
+    assert context_probe.main(["--report", str(report)]) == 1 and not ran  # there is none
     report.write_text(MARKS)
     arguments = ["--steps", "1", "--scenes", "4", "--seeds", "0", "1", "--device", "cpu", "--report", str(report)]
     arguments += ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
