@@ -162,6 +162,19 @@ def test_resuming_with_other_settings_is_refused(run, tiny_data, capsys):
     assert "model was 'latentgnn', is 'pointnet2'" in capsys.readouterr().err
 
 
+def test_a_run_of_before_some_flags_is_resumed_with_what_was_built_in(run, tiny_data, tmp_path, capsys):
+    out = shutil.copytree(run, tmp_path / "old")
+    last = out / "checkpoints" / "last.pt"
+    content = checkpoint.read(last)
+    del content["config"]["chunk_size"], content["config"]["decay_every"]
+    torch.save(content, last)
+    more = ["--epochs", "3", "--resume", "auto"]
+    assert train_scannet.main(arguments(tiny_data, out, *more, "--chunk-size", "3")) == 1
+    assert "chunk_size was 1.5, is 3.0" in capsys.readouterr().err
+    assert train_scannet.main(arguments(tiny_data, out, *more)) == 0
+    assert checkpoint.read(last)["config"]["chunk_size"] == 1.5
+
+
 def test_resuming_with_other_scenes_is_refused(run, tiny_data, tmp_path, capsys):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     manifest = json.loads((data / "manifest.json").read_text())

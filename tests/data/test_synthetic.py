@@ -330,6 +330,9 @@ def test_a_finished_set_is_left_alone_an_unfinished_one_is_made_again(dataset):
     assert make_dataset(out, scenes=4, seed=3, workers=1) == report
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == stamps
     before = all_bytes(out)
+    old = {name: value for name, value in report["arguments"].items() if name != "telling_colours"}
+    (out / "synthetic.json").write_text(json.dumps(report | {"arguments": old}))  # as before there was the flag
+    assert make_dataset(out, scenes=4, seed=3, workers=1)["arguments"] == old
     broken = next(out.glob("scans/*/*.labels.ply"))
     broken.write_bytes(b"cut off")
     (out / "synthetic.json").write_text(json.dumps({"finished": False, "arguments": report["arguments"]}))
