@@ -364,7 +364,8 @@ def draw(path: Path, results: list[dict]) -> None:
         for number, (oracle, known) in enumerate(list(ORACLES.items())[:2]):
             possible = 100 * oracle_of(settings["oracles"], oracle, settings["chunk_size"])[KIND]
             axis.axhline(possible, color=f"C{number + 1}", linestyle="--", label=f"possible, knowing {known}")
-        axis.set_xticks(range(len(scores)), [textwrap.fill(ROWS[row][0], 13) for row in scores], fontsize="small")
+        titles = [ROWS[row][0].replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}") for row in scores]
+        axis.set_xticks(range(len(scores)), [textwrap.fill(title, 10) for title in titles], fontsize="small")
         axis.set(title=_title(settings), xlim=(-0.5, len(scores) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)
     axes[0, 0].set_ylabel(f"right on {KIND} objects, %")
