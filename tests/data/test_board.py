@@ -33,7 +33,8 @@ def ask(view, tmp_path_factory):
     writer.add_figure("val/confusion", board.confusion_figure(np.eye(21, dtype=int)), 10)
     writer.close()
     server = program.TensorBoard()
-    server.configure(logdir=str(folder), port=0, load_fast="false")
+    # Read once: a thread that reads again every few seconds would take memory in tests that measure theirs
+    server.configure(logdir=str(folder), port=0, load_fast="false", reload_interval=0)
     url = server.launch()
 
     def ask(path, **query):
