@@ -46,7 +46,7 @@ from models.latentgnn import LatentGNN
 from models.losses import weighted_cross_entropy_sum
 from models.non_local import NonLocal
 from scripts import score_kinds
-from scripts.demo import ROOT
+from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.reproduce_table3 import commit
 from scripts.table3_report import (
@@ -174,11 +174,8 @@ def run_all(args: argparse.Namespace) -> None:
     missing = {run: file for run, file in files.items() if not file.exists()}
     if missing:
         scans, data = args.data / "scans", args.data / "scenes"
-        run_command(f"scripts/make_synthetic.py --out {scans} --scenes {args.scenes} --telling-colours")
-        run_command(
-            f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
-            f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits"
-        )
+        for command in room_commands(scans, data, f"--scenes {args.scenes} --telling-colours"):
+            run_command(command)
         training = read_rooms(ROOT / data, ROOT / scans, "train")
         held_out = read_rooms(ROOT / data, ROOT / scans, "val")
         oracles = json.loads((ROOT / scans / "synthetic.json").read_text())["oracles"]
@@ -313,10 +310,11 @@ def write_report(path: Path, results: list[dict]) -> None:
         f"![Right on near objects by layer, a mark a run; dashed: what one could know]({picture.name})",
         "",
     ]
-    for settings, scores in grouped(results):
+    groups = grouped(results)
+    for settings, scores in groups:
         lines += [*_table(settings, scores), ""]
     put_between(path, BEGIN, END, "\n".join(lines))
-    draw(picture, results)
+    draw(picture, groups)
 
 
 def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
@@ -347,14 +345,13 @@ def _title(settings: dict) -> str:
     return f"{NETWORKS[settings['network']].title}, chunks of {settings['chunk_size']:g} m"
 
 
-def draw(path: Path, results: list[dict]) -> None:
+def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
     """A panel for each network and size of chunks: a mark a run, and what one could know as lines."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    groups = grouped(results)
     figure, axes = plt.subplots(
         1, len(groups), figsize=(4.6 * len(groups), 4.2), layout="constrained", sharey=True, squeeze=False
     )

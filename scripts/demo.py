@@ -24,11 +24,8 @@ DEVIATIONS = (
 def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if not (ROOT / DATA / "manifest.json").exists():
-        run(f"scripts/make_synthetic.py --out {SCANS} --scenes {SCENES}")
-        run(
-            f"scripts/preprocess_scannet.py --scans {SCANS} --out {DATA} "
-            f"--labels {SCANS}/scannetv2-labels.combined.tsv --splits {SCANS}/splits"
-        )
+        for command in room_commands(SCANS, DATA, f"--scenes {SCENES}"):
+            run(command)
     out = unused_folder()
     run(
         f"train_scannet.py --data {DATA} --out {out} --model latentgnn --kernels 1 --epochs {EPOCHS} "
@@ -54,6 +51,15 @@ def main() -> int:
     print("different from the paper's setting:", *DEVIATIONS, sep="\n  ")
     print(f"report: {report.with_name('results.md')}\npicture: {picture}")
     return 0
+
+
+def room_commands(scans: Path, data: Path, flags: str) -> list[str]:
+    """Make generated rooms and preprocess them. flags: of make_synthetic.py."""
+    return [
+        f"scripts/make_synthetic.py --out {scans} {flags}",
+        f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
+        f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits",
+    ]
 
 
 def run(command: str) -> None:

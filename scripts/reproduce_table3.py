@@ -31,7 +31,7 @@ from models.latentgnn import LatentGNN
 from models.non_local import NonLocal
 from models.reference import latentgnn_affinities
 from scripts import complexity, score_kinds
-from scripts.demo import ROOT
+from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from train_scannet import DECAY_EVERY
 
@@ -103,9 +103,7 @@ def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str,
     """One run from nothing, or from its last checkpoint; its result is the content of the JSON file."""
     scans, data, out = args.data / f"{name}_scans", args.data / name, args.runs / f"{name}-{row}-seed{seed}"
     commands = [
-        f"scripts/make_synthetic.py --out {scans} --scenes {args.scenes}{SETS[name]}",
-        f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
-        f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits",
+        *room_commands(scans, data, f"--scenes {args.scenes}{SETS[name]}"),
         f"train_scannet.py --data {data} --out {out} {ROWS[row]} --seed {seed} --epochs {args.epochs} "
         f"--batch-size {args.batch_size} --bn-momentum {args.bn_momentum} --decay-every {args.decay_every} "
         f"--chunk-size {args.chunk_size} --validate-every 0 --resume auto",

@@ -118,7 +118,7 @@ def tables(results: list[dict], picture: str) -> str:
         f"stepped every {budget['decay_every']:,} chunks, chunks of {budget['chunk_size']:g} m, else the defaults; "
         "`last.pt`.",
         "",
-        f"![Three scores of every run: the networks scatter over the same range]({picture})",
+        f"![Three scores of every run, by network and set]({picture})",
         "",
     ]
     for name, of_set in _grouped(results, "set").items():
