@@ -1,5 +1,7 @@
 # make demo   the whole path on generated rooms: scans, preprocessing, training, evaluation; minutes on a laptop
 # make test   style check and tests
+# make test-oldest   the data's tests with the oldest versions that requirements.txt allows; they need no torch
+# make test-oldest-torch   all tests with the oldest torch too: several GB, minutes
 # make faults   every fault injection, the long ones too: processes killed, disks full, files damaged
 # make test-gpu-compile   the GPU's kernels compiled for every architecture; no GPU needed
 # make test-coco   the tests of Mask R-CNN on COCO, in an environment of their own, .venv-coco: several GB, minutes
@@ -10,9 +12,14 @@ PYTHON ?= python3
 export GOMP_SPINCOUNT ?= 10000
 INSTALLED := .venv/installed
 COCO_INSTALLED := .venv-coco/installed
+# The first of these that runs: a name on the path may be pyenv's, with nothing behind it
+OLDEST_PYTHON ?= $(shell for p in python3.10 python3.11 python3.12; do $$p -c "" 2>/dev/null && echo $$p && break; done)
+OLDEST := $(shell sed -n 's/^\(numpy\|h5py\|plyfile\|tqdm\)>=/\1==/p' requirements.txt)
+NO_TORCH := $(addsuffix .py,$(addprefix tests/data/test_,atomic_write augment chunks coloured_ply fuzz metrics oddities \
+    preprocess scans scenes synthetic))
 COCO_TESTS := $(addprefix tests/,models/test_insert.py models/test_mask_rcnn.py data/test_coco.py scripts/test_train_coco.py)
 
-.PHONY: demo test faults test-gpu-compile test-coco clean
+.PHONY: demo test test-oldest test-oldest-torch faults test-gpu-compile test-coco clean
 
 demo: $(INSTALLED)
 	.venv/bin/python scripts/demo.py
@@ -22,6 +29,13 @@ test: $(INSTALLED)
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pytest -rs -m "not slow"
 	TRITON_INTERPRET=1 .venv/bin/python -m pytest -rs tests/ops/test_gpu.py # the GPU's kernels, interpreted
+
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -c "import h5py; print('h5py', h5py.__version__, 'on HDF5', h5py.version.hdf5_version)"
+	.venv-oldest/bin/python -m pytest -rs -m "not slow" $(NO_TORCH)
+
+test-oldest-torch: .venv-oldest-torch/installed
+	.venv-oldest-torch/bin/python -m pytest -rs -m "not slow" --ignore tests/data/test_coco.py --ignore tests/ops/test_gpu_compile.py
 
 faults: $(INSTALLED)
 	.venv/bin/python -m pytest -rs tests/faults
@@ -40,10 +54,22 @@ $(INSTALLED): constraints.txt requirements.txt tests/requirements.txt
 	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt -c constraints.txt
 	touch $@
 
+.venv-oldest/installed: requirements.txt
+	@test -n "$(OLDEST_PYTHON)" || { echo "needs one of python3.10, python3.11, python3.12"; exit 1; }
+	$(OLDEST_PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST) "pytest>=8" hypothesis
+	touch $@
+
+.venv-oldest-torch/installed: requirements.txt
+	$(OLDEST_PYTHON) -m venv .venv-oldest-torch
+	sed 's/>=/==/' requirements.txt > .venv-oldest-torch/requirements.txt
+	.venv-oldest-torch/bin/pip install --quiet --disable-pip-version-check -r .venv-oldest-torch/requirements.txt "pytest>=8" hypothesis
+	touch $@
+
 $(COCO_INSTALLED): scripts/requirements-coco.txt requirements.txt
 	$(PYTHON) -m venv .venv-coco
 	.venv-coco/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements-coco.txt "pytest>=8"
 	touch $@
 
 clean:
-	rm -rf .venv .venv-coco .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-oldest-torch .venv-coco .pytest_cache .ruff_cache .hypothesis

@@ -4,8 +4,8 @@ A scene keeps the mesh's vertices in the mesh's order. Files are written whole o
 bytes, and every block carries a checksum, so that a damaged file is an error rather than a wrong score.
 """
 
+import io
 import json
-import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -30,6 +30,10 @@ FIELDS = {  # name: (dtype, values a row); a row is a vertex, or a triangle for 
 FILTERS = {"shuffle": True, "compression": 1, "fletcher32": True}  # xyz and nyu40 of 150,000 vertices read in 6 ms
 FILTER_IDS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]  # the same, as applied
 MAY_BE_ABSENT = ("nyu40", "faces")  # read as None: a scan without labels, a cloud without a mesh
+WITHOUT = {  # what to do about a field that is asked for and not there
+    "normal": "run scripts/preprocess_scannet.py with --normals",
+    "colour": "the scan has no colours, so use networks without the feature 'colour'",
+}
 
 
 class SceneError(Exception):
@@ -46,47 +50,45 @@ class Scene:
     colour: np.ndarray | None = None  # (V, 3) uint8 RGB
     normal: np.ndarray | None = None  # (V, 3) float32, unit length
     faces: np.ndarray | None = None  # (F, 3) int32, vertex indices
+    offset: np.ndarray | None = None  # (3,) float64, metres: xyz + offset are the scan's coordinates; None: xyz are
     source: str = ""  # fingerprint of the files and options that the scene was made from
 
 
 def write_scene(path, scene: Scene) -> None:
-    """Write `scene` (xyz and colour needed) to `path`; a reader sees the old file or the new one, never a part.
+    """Write `scene` (xyz needed) to `path`; a reader sees the old file or the new one, never a part.
 
-    Raises SceneError if a field has a wrong dtype, shape or value.
+    The new file was read back, checksums and all, before it gets its name. Raises SceneError if that fails, or if a
+    field has a wrong dtype, shape or value.
     """
     path = Path(path)
     arrays = {field: getattr(scene, field) for field in FIELDS if getattr(scene, field) is not None}
     try:
-        for field in ("xyz", "colour"):
-            if field not in arrays:
-                raise ValueError(f"there is no '{field}'")
+        if "xyz" not in arrays:
+            raise ValueError("there is no 'xyz'")
         for field, array in arrays.items():
             _check_layout(field, array, len(scene.xyz))
             _check_values(field, array, len(scene.xyz))
     except ValueError as error:
         raise SceneError(f"{path}: not written, {error}") from error
-    with _create(path) as file:
-        file.attrs.update(format_version=FORMAT_VERSION, vertices=len(scene.xyz))
-        for key in ("name", "source"):  # of fixed length: HDF5 keeps other strings in a heap that has no checksum
-            file.attrs[key] = np.bytes_(getattr(scene, key).encode())
-        for field, array in arrays.items():
-            filters = FILTERS | {"chunks": array.shape} if array.size else {}  # there are no empty chunks
-            file.create_dataset(field, data=array, track_times=False, **filters)
-        file.flush()
-        content = file.id.get_file_image()
+    content = _file_image(scene, arrays)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+        try:
+            read_scene(temporary, arrays)
+        except SceneError as error:
+            library = f"h5py {h5py.__version__} with HDF5 {h5py.version.hdf5_version}"
+            raise SceneError(f"{path}: not written, what {library} wrote cannot be read back ({error})") from error
 
 
 def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
-    """Read `fields` (names in FIELDS) of the scene file at `path`, checksums verified; the file is closed on return.
+    """Read `fields` (names in FIELDS; None: all that are there) of the scene file at `path`, checksums verified.
 
     `nyu40` is None for a scan without labels, `faces` for a cloud without a mesh. Raises SceneError if the file is
     missing, truncated, damaged, of another version, lacks a field, refers to data elsewhere, or if a dtype, shape or
     value is not the schema's. Memory is bounded by what the file holds, whatever it declares.
     """
     path = Path(path)
-    arrays = {}
+    arrays, offset = {}, None
     try:
         if not path.is_file():
             raise SceneError(f"{path}: no such scene file; run scripts/preprocess_scannet.py")
@@ -97,18 +99,24 @@ def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
                 raise ValueError(f"has format version {version}, this code reads version {FORMAT_VERSION}")
             name, source = _attribute(file, "name", "S").decode(), _attribute(file, "source", "S").decode()
             vertices = int(_attribute(file, "vertices", "i"))
+            if "offset" in file.attrs:
+                offset = _attribute(file, "offset", "f", (3,))
+                if not np.isfinite(offset).all():
+                    raise ValueError(f"has the offset {offset}")
             stored = set(file)  # by link: `field in file` would call a field with a damaged header absent
-            for field in fields:
+            for field in FIELDS.keys() & stored if fields is None else fields:
                 if field not in stored and field in MAY_BE_ABSENT:
                     continue
+                if field not in stored and field in WITHOUT:
+                    raise SceneError(f"{path}: there is no '{field}'; {WITHOUT[field]}")
                 if field not in stored:
-                    raise ValueError(f"there is no '{field}'" + " (--normals makes it)" * (field == "normal"))
+                    raise ValueError(f"there is no '{field}'")
                 arrays[field] = _read_block(file, field, vertices)
                 _check_values(field, arrays[field], vertices)
     except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, zlib.error) as error:
         cause = error if isinstance(error, ValueError) else f"truncated, damaged or no scene file ({error})"
         raise SceneError(f"{path}: {cause}; run scripts/preprocess_scannet.py again, it rebuilds this file") from error
-    return Scene(name=name, source=source, **arrays)
+    return Scene(name=name, source=source, offset=offset, **arrays)
 
 
 def write_manifest(data_dir, manifest: dict) -> None:
@@ -187,10 +195,10 @@ def _check_values(field, array, vertices):
         raise ValueError(f"'faces' refer to vertices {array.min()} to {array.max()} of {vertices}")
 
 
-def _attribute(file, key, kind):
-    """One attribute: a single value of numpy's dtype kind `kind`, and no reference, list or text elsewhere."""
+def _attribute(file, key, kind, shape=()):
+    """One attribute: a value of numpy's dtype kind `kind`, or `shape` of them, and no reference or text elsewhere."""
     attribute = file.attrs.get_id(key)
-    if attribute.shape != () or attribute.dtype.kind != kind:
+    if attribute.shape != shape or attribute.dtype.kind != kind:
         raise TypeError(f"attribute '{key}' has shape {attribute.shape} and type {attribute.dtype}")
     return file.attrs[key]
 
@@ -236,14 +244,29 @@ def _is_fletcher32(data, checksum):
     return (np.frombuffer(checksum, "<u2") % 65535).tolist() == wanted  # HDF5 leaves 65535 where the remainder is 0
 
 
-def _create(path):
-    """A new HDF5 file in memory, as HDF5 itself crashes on a full disk.
+def _file_image(scene, arrays):
+    """The bytes of a scene file, made in memory, as HDF5 itself crashes on a full disk.
 
-    Without times, so that equal scenes are equal bytes, and with checksums of its own structures.
+    Without times, so that equal scenes are equal bytes, and with checksums of HDF5's own structures. That of an image
+    made by HDF5 before 2.0 does not hold; there a file-like object takes the bytes, when the file is closed.
     """
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation, access = (h5py.h5p.create(kind) for kind in (h5py.h5p.FILE_CREATE, h5py.h5p.FILE_ACCESS))
     creation.set_obj_track_times(False)
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    access.set_fapl_core(backing_store=False)
-    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
+    memory, has_image = io.BytesIO(), h5py.version.hdf5_version_tuple >= (2, 0, 0)
+    if has_image:
+        access.set_fapl_core(backing_store=False)
+    else:
+        access.set_fileobj_driver(h5py.h5fd.fileobj_driver, memory)
+    with h5py.File(h5py.h5f.create(b"scene", h5py.h5f.ACC_TRUNC, creation, access)) as file:
+        file.attrs.update(format_version=FORMAT_VERSION, vertices=len(scene.xyz))
+        for key in ("name", "source"):  # of fixed length: HDF5 keeps other strings in a heap that has no checksum
+            file.attrs[key] = np.bytes_(getattr(scene, key).encode())
+        if scene.offset is not None:
+            file.attrs["offset"] = scene.offset
+        for field, array in arrays.items():
+            filters = FILTERS | {"chunks": array.shape} if array.size else {}  # there are no empty chunks
+            file.create_dataset(field, data=array, track_times=False, **filters)
+        file.flush()
+        content = file.id.get_file_image() if has_image else None
+    return content or memory.getvalue()
