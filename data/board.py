@@ -5,10 +5,9 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from data.coloured_ply import class_colours
+from data.coloured_ply import class_colours, colours_of_scene
 from data.datasets import WholeScenes
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
-from data.scenes import read_scene
 
 MOST_POINTS = 10_000  # of a scene, three times over: 0.5 MB for each epoch
 POINT_SIZE = 0.012  # of the cloud's radius: some two pixels where all of it is seen
@@ -59,7 +58,7 @@ class SceneView:
 
     def __init__(self, scenes: WholeScenes, number: int):
         self.scene = scenes[number]
-        self.colour = read_scene(scenes.scenes[number].path, ("colour",)).colour  # (V, 3) uint8
+        self.colour = colours_of_scene(scenes.scenes[number].path)  # (V, 3) uint8
         is_drawn = np.zeros(len(self.scene.points), dtype=bool)
         for draw in self.scene.tiles:
             is_drawn[draw.index[draw.core]] = True

@@ -103,6 +103,18 @@ def covering_draws(
             drawn[rng.choice(places, size=held, replace=False)] = rng.choice(missing, size=held, replace=False)
 
 
+def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
+    """The first vertex (k,) in each occupied cube, and the number (n,) of the cube that each of the vertices is in.
+
+    Args: xyz (n, 3), 0 to 1000 m; edge of the cubes in metres, 0: each vertex is alone.
+    """
+    if not edge:
+        return np.arange(len(xyz)), np.arange(len(xyz))
+    keys = np.floor(xyz.astype(np.float64) / edge).astype(np.int64) @ (1 << np.array([42, 21, 0]))
+    _, first, cube = np.unique(keys, return_index=True, return_inverse=True)
+    return first, cube
+
+
 class _TileCrop(NamedTuple):
     """The n >= 1 vertices of a tile and its context."""
 

@@ -30,8 +30,14 @@ def error_colours(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.where(truth[:, None] > 0, colours, np.uint8(UNLABELLED))
 
 
+def colours_of_scene(scene_file: Path) -> np.ndarray:
+    """(V, 3) uint8 of the scan's vertices; grey for a scan without colours. Raises SceneError."""
+    scene = read_scene(scene_file, fields=None)
+    return np.full(scene.xyz.shape, UNLABELLED, np.uint8) if scene.colour is None else scene.colour
+
+
 def write_coloured(path: Path, xyz, colour, faces=None, label=None, **more: np.ndarray) -> None:
-    """A mesh with ScanNet's properties: xyz (V, 3) float32, colour (V, 3) uint8, faces (F, 3), label (V,).
+    """A mesh with ScanNet's properties: xyz (V, 3) float32 or float64, colour (V, 3) uint8, faces (F, 3), label (V,).
 
     more: further properties of the vertices by name, (V,) each.
     """
@@ -51,11 +57,13 @@ def write_coloured(path: Path, xyz, colour, faces=None, label=None, **more: np.n
 
 
 def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray) -> None:
-    """<scene>_prediction.ply, and of a scene with labels _truth.ply and _errors.ply: its mesh, in its vertices' order.
+    """<scene>_prediction.ply, and of a scene with labels _truth.ply and _errors.ply: its mesh, in its vertices' order
+    and at the scan's own place, in double precision where that needs it.
 
     Args: predicted (V,) classes 1..20. Raises SceneError if the scene file cannot be read.
     """
     scene = read_scene(scene_file, ("xyz", "nyu40", "faces"))
+    xyz = scene.xyz if scene.offset is None else scene.xyz + scene.offset
     nyu40 = CLASS_TO_NYU40[predicted]
     views = {"prediction": (class_colours(nyu40), nyu40)}
     if scene.nyu40 is not None:
@@ -64,7 +72,7 @@ def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray) -> N
     folder.mkdir(parents=True, exist_ok=True)
     for view, (colour, label) in views.items():
         with replacing(folder / f"{scene.name}_{view}.ply") as temporary:
-            write_coloured(temporary, scene.xyz, colour, scene.faces, label)
+            write_coloured(temporary, xyz, colour, scene.faces, label)
 
 
 def with_prediction(ply: PlyData, nyu40: np.ndarray) -> PlyData:

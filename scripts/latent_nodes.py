@@ -36,10 +36,10 @@ from tqdm import tqdm
 import ops
 from data.atomic_write import replacing
 from data.board import add_points
-from data.coloured_ply import UNLABELLED, class_colours, write_coloured
+from data.coloured_ply import UNLABELLED, class_colours, colours_of_scene, write_coloured
 from data.datasets import SceneFile, WholeScenes, scene_files
 from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE, SPLITS
-from data.scenes import SceneError, read_manifest, read_scene
+from data.scenes import SceneError, read_manifest
 from eval_scannet import run_folder, whole_number
 from models import checkpoint
 from models.latentgnn import LatentGNN
@@ -135,7 +135,7 @@ def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Ch
         f"{scene.name}, tile {tile}",
         torch.from_numpy(whole.points[index]),
         whole.points[drawn, :3],
-        read_scene(scene.path, fields=("colour",)).colour[drawn],
+        colours_of_scene(scene.path)[drawn],
         whole.nyu40[drawn] if is_labelled else None,
     )
 

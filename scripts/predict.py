@@ -24,21 +24,15 @@ from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import KEPT, RGB, with_prediction
 from data.datasets import POINT_FEATURES, SceneTiles, chunk_size_of
+from data.oddities import oddities, sizes
 from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
-from data.scans import MAX_EXTENT, ScanError, ply_column, ply_triangles, read_ply, vertex_normals
+from data.scans import MAX_EXTENT, ScanError, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
 from eval_scannet import choose_device, run_scene, whole_number
 from models import checkpoint
 from models.stopping import error_line
 
 UPS = ("x", "y", "z", "-x", "-y", "-z")
-TALL = 20.0  # m; a taller scan is a hall, or not in metres
-SMALL = 1.0  # m; one that is smaller in every direction is an object, or not in metres
-CUBE = 0.1  # m, of the cells by which flat areas and density are measured
-# Largest flat area across another axis / across +z: at most 1.1 in 16 generated rooms, 0.9 to 5.6 if they lie on a side
-STEEP = 1.25
-DENSE = 50  # vertices in an occupied cube of 10 cm; generated rooms have 5
 LEAST_SPACING = 0.001  # m
-FINE_STEP = 0.001  # m; coarser coordinates lose the detail that the network looks at
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,6 +73,9 @@ def _run(args: argparse.Namespace) -> int:
     if out.resolve() == args.input.resolve():
         print(f"error: --out {out} is the input; choose another name", file=sys.stderr)
         return 2
+    if args.input.is_dir():
+        print(f"error: --input {args.input} is a folder; give one PLY file", file=sys.stderr)
+        return 2
     device = choose_device(args.device)
     content = checkpoint.read_published(args.checkpoint)
     model = checkpoint.build(content, args.checkpoint)
@@ -92,16 +89,16 @@ def _run(args: argparse.Namespace) -> int:
 
     ops.use(args.ops)
     print(
-        f"device {device}, {ops.describe()}\n{args.input}: {len(seen)} vertices, {_sizes(xyz)} m, weights "
+        f"device {device}, {ops.describe()}\n{args.input}: {len(seen)} vertices, {sizes(xyz)} m, weights "
         f"{checkpoint.weights_sha256(model)[:8]}"
     )
-    for warning in warnings(ply, xyz, seen, args.scale, args.up):
+    first, cube = chunks.cubes(xyz, args.spacing)
+    for warning in warnings(ply, xyz[first], seen, args.scale, args.up):
         print(f"warning: {warning}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             temporary.touch()  # if that fails, then before the work
-            first, cube = cubes(xyz, args.spacing)
             rng = np.random.default_rng(args.seed)
             draws = list(chunks.covering_draws(xyz[first], rng, size=chunk_size_of(content["config"])))
             scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
@@ -124,20 +121,8 @@ def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.nda
     xyz -= xyz.min(axis=0)  # in float64: coordinates on the globe have no millimetres left in float32
     if xyz.max() > MAX_EXTENT:
         advice = "if they are in millimetres, give --scale 0.001; if a few vertices are far away, remove them"
-        raise ScanError(f"{path}: the coordinates span {_sizes(xyz)} m; rooms are expected. {advice}")
+        raise ScanError(f"{path}: the coordinates span {sizes(xyz)} m; rooms are expected. {advice}")
     return xyz.astype(np.float32), seen
-
-
-def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The first vertex (k,) in each occupied cube, and the number (n,) of the cube that each of the vertices is in.
-
-    Args: xyz (n, 3), 0 to 1000 m; edge of the cubes in metres, 0: each vertex is alone.
-    """
-    if not edge:
-        return np.arange(len(xyz)), np.arange(len(xyz))
-    keys = np.floor(xyz.astype(np.float64) / edge).astype(np.int64) @ (1 << np.array([42, 21, 0]))
-    _, first, cube = np.unique(keys, return_index=True, return_inverse=True)
-    return first, cube
 
 
 def turned(vectors: np.ndarray, up: str) -> np.ndarray:
@@ -166,36 +151,12 @@ def feature(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
 
 
 def warnings(ply: PlyData, xyz: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:
-    """What is odd for a room in metres that stands on its floor. xyz (n, 3) are those of the vertices `seen` (V,)."""
+    """What to tell of the input. xyz (n, 3): those of the vertices `seen` (V,) that the network is given."""
     found = []
     if not seen.all():
         found.append(f"{np.sum(~seen)} vertices have NaN or infinite coordinates: they get label 0")
-    originals = [ply["vertex"][axis][seen] for axis in "xyz"]
-    step = scale * max(float(np.spacing(np.abs(o).max())) if o.dtype.kind == "f" else 0.0 for o in originals)
-    if step > FINE_STEP:
-        found.append(f"so far from 0 its float coordinates have steps of {step:.2g} m: export them as double, or moved")
-    if xyz[:, 2].max() > TALL:
-        found.append(
-            f"{xyz[:, 2].max():.4g} m is tall for a room: if these are centimetres, give --scale {scale / 100:g}"
-        )
-    if xyz.max() < SMALL:
-        found.append(f"{_sizes(xyz)} m is small for a room: if the unit is not the metre, give --scale")
-    if (density := len(xyz) / len(cubes(xyz, CUBE)[0])) > DENSE:
-        advice = "give --spacing the distance of the vertices that it was trained on (generated rooms: 0.05)"
-        found.append(f"dense: {density:.0f} vertices in a cube of 10 cm; if the network knows fewer, {advice}")
-    area = plane_areas(xyz)
-    if max(area[:2]) > STEEP * area[2]:
-        axis = "xyz"[("xyz".index(up[-1]) + 1 + int(np.argmax(area[:2]))) % 3]
-        found.append(
-            f"the largest flat area faces {axis}, not {up[-1]}: if {axis} is up, give --up={axis} (or -{axis})"
-        )
-    return found
-
-
-def plane_areas(xyz: np.ndarray) -> np.ndarray:
-    """(3,) m^2: the largest area of a layer of 10 cm across x, y and z; the floor's is that across the upward axis."""
-    cells = np.floor(xyz[cubes(xyz, CUBE)[0]] / CUBE).astype(np.int64)  # (k, 3)
-    return np.array([np.bincount(layer).max() for layer in cells.T]) * CUBE**2
+    step = scale * coordinate_step([ply["vertex"][axis][seen] for axis in "xyz"])
+    return found + [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up)]
 
 
 def class_summary(classes: np.ndarray) -> str:
@@ -206,10 +167,6 @@ def class_summary(classes: np.ndarray) -> str:
         share = 100 * counts[index] / len(classes)
         lines.append(f"{CLASS_NAMES[index]:16}{CLASS_TO_NYU40[index]:>6}{counts[index]:>12}{share:>7.1f}")
     return "\n".join(lines)
-
-
-def _sizes(xyz: np.ndarray) -> str:
-    return " x ".join(f"{size:.4g}" for size in np.ptp(xyz, axis=0))
 
 
 if __name__ == "__main__":

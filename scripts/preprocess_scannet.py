@@ -19,8 +19,10 @@ import re
 import signal
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +31,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.oddities import Oddity, oddities
 from data.scannet import (
     CLASS_NAMES,
     NUM_CLASSES,
@@ -39,7 +42,16 @@ from data.scannet import (
     SPLITS,
     official_split,
 )
-from data.scans import ScanError, read_label_table, read_scan, scan_files, vertex_normals
+from data.scans import (
+    ScanError,
+    named_categories,
+    near_origin,
+    read_axis_alignment,
+    read_label_table,
+    read_scan,
+    scan_files,
+    vertex_normals,
+)
 from data.scenes import FORMAT_VERSION, MANIFEST, SCENE_NAME, Scene, SceneError, read_scene, write_manifest, write_scene
 
 
@@ -53,6 +65,19 @@ class Task(NamedTuple):
     label_table: dict[str, int] | None
     normals: bool
     axis_align: bool
+
+
+@dataclass
+class Outcome:
+    """What became of a scan."""
+
+    scan_id: str
+    cause: str | None = None  # of its failure
+    entry: dict | None = None  # for the manifest
+    is_new: bool = False  # the scan was read and its scene written; else the scene of an earlier run was kept
+    unknown: Counter = field(default_factory=Counter)  # instances by category, of those that the label table lacks
+    odd: list[Oddity] = field(default_factory=list)
+    unaligned: bool = False  # --axis-align found no alignment
 
 
 def main(argv=None) -> int:
@@ -78,18 +103,21 @@ def main(argv=None) -> int:
         (scenes_dir / f"{task.scan_id}.h5.tmp").unlink(missing_ok=True)
     for cause in failed.values():
         print(f"failed: {cause}")
-    scenes, made = {}, 0
+    done: list[Outcome] = []
     try:
-        for scan_id, entry, is_new, cause in tqdm(run(tasks, args.workers), total=len(tasks), unit="scan"):
-            if cause is not None:
-                failed[scan_id] = cause
-                tqdm.write(f"failed: {cause}")
-            else:
-                scenes[scan_id] = entry
-                made += is_new
+        for outcome in tqdm(run(tasks, args.workers), total=len(tasks), unit="scan"):
+            if outcome.cause is not None:
+                failed[outcome.scan_id] = outcome.cause
+                tqdm.write(f"failed: {outcome.cause}")
+                continue
+            done.append(outcome)
+            if outcome.odd:
+                tqdm.write(f"odd: {folders[outcome.scan_id]}: {'; '.join(oddity.what for oddity in outcome.odd)}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    print_oddities(done, label_table)
+    scenes, made = {outcome.scan_id: outcome.entry for outcome in done}, sum(outcome.is_new for outcome in done)
     result = f"{made} scenes made, {len(scenes) - made} were whole already, {len(failed)} scans failed -> {args.out}"
     if args.shard:
         print(f"shard {index} of {shards}: {result}; after all shards, run without --shard for manifest.json")
@@ -180,7 +208,7 @@ def read_splits(splits_dir) -> dict[str, list[str]]:
     if not any(path.is_file() for path in paths.values()):
         raise ValueError(f"--splits {splits_dir}: has none of train.txt, val.txt, test.txt")
     for split, path in paths.items():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
         wanted[split] = [line.strip() for line in lines if line.strip()]
         for scan_id in wanted[split]:
             if not SCENE_NAME.fullmatch(scan_id):
@@ -209,7 +237,7 @@ def run(tasks, workers):
             except BrokenProcessPool:
                 folder = folders[future]
                 cause = f"{folder}: a worker process was killed (out of memory?); use fewer --workers"
-                yield folder.name, None, False, cause
+                yield Outcome(folder.name, cause)
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -221,46 +249,52 @@ def follow_parent():
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def attempt(task: Task) -> tuple[str, dict | None, bool, str | None]:
-    """(scan id, entry for the manifest, whether the file is new, None), or with the cause of the failure last."""
+def attempt(task: Task) -> Outcome:
+    """`preprocess`; whatever it raises is the scan's failure, and the other scans go on."""
     try:
-        return task.scan_id, *preprocess(task), None
+        return preprocess(task)
     except (ScanError, SceneError) as error:
         cause = str(error)
-    except Exception as error:  # whatever it is, the other scans go on
+    except Exception as error:
         cause = f"{task.folder}: {type(error).__name__}: {error}"
-    return task.scan_id, None, False, " ".join(cause.split())
+    return Outcome(task.scan_id, " ".join(cause.split()))
 
 
-def preprocess(task: Task) -> tuple[dict, bool]:
-    """Make the scene file unless it is whole; (its entry for the manifest, whether it is new)."""
-    path = task.out / "scenes" / f"{task.scan_id}.h5"
+def preprocess(task: Task) -> Outcome:
+    """Make the scene file unless it is whole. Raises ScanError or SceneError."""
+    path, outcome = task.out / "scenes" / f"{task.scan_id}.h5", Outcome(task.scan_id)
+    if task.axis_align and read_axis_alignment(info := scan_files(task.folder)["info"]) is None:
+        if task.split != "test":
+            raise ScanError(f"{info}: there is no axisAlignment, and --axis-align needs one of every {task.split} scan")
+        outcome.unaligned = True
     source = fingerprint(task)
-    try:  # reads all, so verifies all
-        scene = read_scene(path, ["xyz", "nyu40", "colour", "faces", *["normal"] * task.normals])
-        is_new = scene.source != source
+    try:
+        scene = read_scene(path, fields=None)  # reads all, so verifies all
+        outcome.is_new = scene.source != source
     except SceneError:
-        is_new = True
-    if is_new:
+        outcome.is_new = True
+    if outcome.is_new:
         scan = read_scan(task.folder, task.label_table)
-        xyz = scan.xyz
-        if task.axis_align:
-            xyz = (xyz @ scan.axis_alignment[:3, :3].T + scan.axis_alignment[:3, 3]).astype(np.float32)
+        xyz, offset = scan.xyz, scan.offset
+        if task.axis_align and not outcome.unaligned:
+            exact = xyz if offset is None else xyz + offset
+            xyz, offset = near_origin(exact @ scan.axis_alignment[:3, :3].T + scan.axis_alignment[:3, 3])
         normal = vertex_normals(xyz, scan.faces) if task.normals else None
-        scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, source)
-    if scene.nyu40 is None and task.split != "test":
-        raise ScanError(f"{task.folder}: has neither labels.ply nor aggregation, and {task.split} scans need labels")
-    if is_new:
-        write_scene(path, scene)
+        scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, offset, source)
+        outcome.unknown, outcome.odd = scan.unknown, oddities(xyz, scan.step)
     labelled = scene.nyu40 is not None
-    entry = {
+    if not labelled and task.split != "test":
+        raise ScanError(f"{task.folder}: has neither labels.ply nor aggregation, and {task.split} scans need labels")
+    if outcome.is_new:
+        write_scene(path, scene)
+    outcome.entry = {
         "file": f"scenes/{path.name}",
         "vertices": len(scene.xyz),
         "labelled": labelled,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "nyu40_histogram": np.bincount(scene.nyu40 if labelled else [], minlength=NUM_NYU40).tolist(),
     }
-    return entry, is_new
+    return outcome
 
 
 def fingerprint(task: Task) -> str:
@@ -271,6 +305,19 @@ def fingerprint(task: Task) -> str:
         if path.is_file():
             digest.update(role.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def print_oddities(done: list[Outcome], label_table: dict[str, int] | None):
+    """What was odd in the scans that were read; those whose scenes were kept are not read again."""
+    read = [outcome for outcome in done if outcome.is_new]
+    of_scans = f"of {len(read)} scans read ({len(done) - len(read)} were whole already and not looked at)"
+    if unknown := sum((outcome.unknown for outcome in read), Counter()):
+        named = named_categories(unknown, label_table)
+        print(f"{len(unknown)} categories {of_scans} are not in the label table, so not annotated: {named}")
+    if odd := sum(bool(outcome.odd) for outcome in read):
+        print(f"{odd} {of_scans} look odd (metres with +z up are expected); nothing was changed")
+    if unaligned := [outcome.scan_id for outcome in done if outcome.unaligned]:
+        print(f"{len(unaligned)} test scans have no axisAlignment and stay as they are: {', '.join(unaligned)}")
 
 
 def print_summary(manifest):

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.recfunctions import repack_fields
+from plyfile import PlyData, PlyElement
 
+from data.coloured_ply import write_comparison
 from data.scans import read_scan, scan_files, vertex_normals
 from data.scenes import FIELDS, read_manifest, read_scene
 from scripts import preprocess_scannet
@@ -26,7 +30,7 @@ def preprocess(tmp_path, *options, scans="scans"):
 def write_splits(folder, **lists):
     folder.mkdir(exist_ok=True)
     for split, ids in lists.items():
-        (folder / f"{split}.txt").write_text("\n".join([*ids, ""]))
+        (folder / f"{split}.txt").write_text("\n".join([*ids, ""]), encoding="utf-8")
     return folder
 
 
@@ -80,7 +84,7 @@ def test_as_scannet_unpacks_it(write_raw_scan, tmp_path):
 def test_listed_splits_of_other_data(write_raw_scan, tmp_path):
     for name in ("room-a", "room.b", "Room_C"):
         write_raw_scan(name)
-    splits = write_splits(tmp_path / "lists", train=["room-a ", "", "Room_C\r"], val=["room.b"])
+    splits = write_splits(tmp_path / "lists", train=["\ufeffroom-a ", "", "Room_C\r"], val=["room.b"])
     assert preprocess(tmp_path, "--splits", splits) == 0
     manifest = read_manifest(tmp_path / "out")
     assert manifest["splits"] == {"train": ["room-a", "Room_C"], "val": ["room.b"], "test": []}
@@ -102,6 +106,109 @@ def test_normals_and_axis_alignment(write_raw_scan, tmp_path):
     x, y, z = raw.xyz.T
     np.testing.assert_allclose(scene.xyz, np.stack([2 - y, 3 + x, z], 1), rtol=1e-6)  # a quarter turn, as the txt says
     np.testing.assert_array_equal(scene.normal, vertex_normals(scene.xyz, raw.faces))
+
+
+def test_a_scan_without_axis_alignment(write_raw_scan, tmp_path, capsys):
+    """Of the test split it stays as it is and is named, on every run; of the others it fails."""
+    names = {"train": "scene0000_00", "val": "scene0011_00", "test": "scene0707_00"}
+    for split, name in names.items():
+        info = scan_files(write_raw_scan(name, labelled=split != "test"))["info"]
+        info.unlink() if split == "train" else info.write_text("sceneType = Office\n")
+    assert preprocess(tmp_path) == 0
+    assert "axisAlignment" not in capsys.readouterr().out
+    for _ in range(2):
+        assert preprocess(tmp_path, "--axis-align") == 1
+        manifest = read_manifest(tmp_path / "out")
+        assert list(manifest["scenes"]) == [names["test"]]
+        for split in ("train", "val"):
+            assert f"no axisAlignment, and --axis-align needs one of every {split}" in manifest["failed"][names[split]]
+        assert "1 test scans have no axisAlignment and stay as they are: scene0707_00" in capsys.readouterr().out
+    raw, scene = (
+        read_scan(tmp_path / "scans" / names["test"]),
+        read_scene(tmp_path / "out" / "scenes" / "scene0707_00.h5"),
+    )
+    np.testing.assert_array_equal(raw.xyz, scene.xyz)
+
+
+def test_map_coordinates(write_raw_scan, tmp_path):
+    """Moved before they are rounded; the offset is kept, through an alignment too, and pictures stand in place."""
+    folder = write_raw_scan()
+    files = scan_files(folder)
+    plain = read_scan(folder)
+    assert preprocess(tmp_path) == 0
+    path = tmp_path / "out" / "scenes" / "scene0000_00.h5"
+    assert read_scene(path).offset is None
+    place = np.array([450_000.25, 5_411_932.5, 103.125])
+    for role in ("mesh", "labels"):
+        ply = PlyData.read(str(files[role]), mmap=False)
+        columns = [(key, "f8" if key in "xyz" else kind) for key, kind in ply["vertex"].data.dtype.descr]
+        vertex = ply["vertex"].data.astype(columns)
+        for axis, distance in zip("xyz", place, strict=True):
+            vertex[axis] += distance
+        PlyData([PlyElement.describe(vertex, "vertex"), ply["face"]]).write(str(files[role]))
+    assert preprocess(tmp_path, "--normals") == 0
+    scene = read_scene(path, None)
+    np.testing.assert_allclose(scene.xyz + scene.offset - place, plain.xyz, atol=1e-6)
+    np.testing.assert_allclose(scene.normal, vertex_normals(plain.xyz, plain.faces), atol=1e-3)
+    write_comparison(tmp_path / "ply", path, np.ones(36, np.uint8))
+    shown = PlyData.read(tmp_path / "ply" / "scene0000_00_prediction.ply")["vertex"]
+    np.testing.assert_allclose(np.stack([shown[axis] for axis in "xyz"], 1) - place, plain.xyz, atol=1e-6)
+    assert preprocess(tmp_path, "--axis-align") == 0
+    scene = read_scene(path)
+    x, y, z = (plain.xyz + place).T
+    np.testing.assert_allclose(scene.xyz + scene.offset, np.stack([2 - y, 3 + x, z], 1), rtol=0, atol=1e-6)
+
+
+def test_a_scan_without_colours(write_raw_scan, tmp_path):
+    mesh = scan_files(write_raw_scan())["mesh"]
+    ply = PlyData.read(str(mesh), mmap=False)
+    vertex = repack_fields(ply["vertex"].data[["x", "y", "z"]])
+    PlyData([PlyElement.describe(vertex, "vertex"), ply["face"]]).write(str(mesh))
+    assert preprocess(tmp_path) == 0
+    before = snapshot(tmp_path / "out")
+    assert read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5", None).colour is None
+    assert preprocess(tmp_path) == 0
+    assert snapshot(tmp_path / "out")["scenes/scene0000_00.h5"] == before["scenes/scene0000_00.h5"]
+
+
+def test_categories_that_the_table_lacks(write_raw_scan, label_table_file, tmp_path, capsys):
+    """Counted and named, of the scans that are read, with --shard too; a scan that so loses all its labels fails."""
+    renamed = {"scene0000_00": ["Wall", "floor", "office chair"], "scene0001_00": ["wall", "gizmo", "gizmo"]}
+    renamed["scene0002_00"] = ["gizmo", "gizmo", "gizmo"]
+    for name, categories in renamed.items():
+        path = scan_files(write_raw_scan(name))["aggregation"]
+        content = json.loads(path.read_text())
+        for group, category in zip(content["segGroups"], categories, strict=True):
+            group["label"] = category
+        path.write_text(json.dumps(content))
+    assert preprocess(tmp_path, "--labels", label_table_file, "--shard", "1/3") == 0
+    said = capsys.readouterr().out
+    assert "1 categories of 1 scans read (0 were whole already and not looked at)" in said and "'gizmo' (2)" in said
+    assert preprocess(tmp_path, "--labels", label_table_file) == 1
+    said = capsys.readouterr().out
+    assert "1 categories of 1 scans read (1 were whole already and not looked at)" in said
+    assert "'Wall' (1, 'wall' is probably meant)" in said
+    manifest = read_manifest(tmp_path / "out")
+    assert list(manifest["failed"]) == ["scene0002_00"] and "'gizmo' (3)" in manifest["failed"]["scene0002_00"]
+    nyu40 = read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5").nyu40
+    np.testing.assert_array_equal(nyu40, np.repeat([0, 2, 5, 0], 9))  # reported, not applied
+
+
+def test_odd_scans_are_told_and_kept_as_they_are(write_raw_scan, tmp_path, capsys):
+    write_raw_scan("scene0000_00", side=40)
+    raw = read_scan(write_raw_scan("scene0001_00", side=3))
+    assert preprocess(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert said.count("odd: ") == 1 and re.search("odd: .*scene0001_00: .* small for a room", said)
+    assert "1 of 2 scans read (0 were whole already and not looked at) look odd" in said
+    np.testing.assert_array_equal(read_scene(tmp_path / "out" / "scenes" / "scene0001_00.h5").xyz, raw.xyz)
+
+
+def test_a_scene_that_does_not_read_back_is_a_failed_scan(write_raw_scan, tmp_path, monkeypatch):
+    write_raw_scan()
+    monkeypatch.setattr("data.scenes._file_image", lambda *_: b"no HDF5")
+    assert preprocess(tmp_path) == 1
+    assert not list((tmp_path / "out" / "scenes").iterdir())
 
 
 def test_failures_cost_a_line_each(write_raw_scan, tmp_path, capsys):
@@ -387,8 +494,8 @@ def test_a_killed_worker_is_a_failure_not_a_hang(tmp_path, monkeypatch):
     tasks = [preprocess_scannet.Task(name, tmp_path / name, "train", tmp_path, None, False, False) for name in names]
     monkeypatch.setattr(preprocess_scannet, "attempt", die)
     results = list(preprocess_scannet.run(tasks, workers=2))
-    assert sorted(result[0] for result in results) == names
-    assert all("a worker process was killed" in cause for _, _, _, cause in results)
+    assert sorted(result.scan_id for result in results) == names
+    assert all("a worker process was killed" in result.cause for result in results)
 
 
 def test_ctrl_c(write_raw_scan, tmp_path, monkeypatch, capsys):

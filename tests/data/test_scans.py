@@ -2,13 +2,22 @@ import json
 import os
 import time
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
 from numpy.lib.recfunctions import repack_fields
 from plyfile import PlyData, PlyElement
 
-from data.scans import ScanError, read_label_table, read_mesh, read_scan, scan_files, vertex_normals
+from data.scans import (
+    ScanError,
+    named_categories,
+    read_label_table,
+    read_mesh,
+    read_scan,
+    scan_files,
+    vertex_normals,
+)
 
 NYU40 = np.repeat([1, 2, 5, 0], 9)  # of the fixture's scan: four segments of nine vertices, the last unannotated
 
@@ -70,7 +79,8 @@ def test_a_cloud_without_faces(write_raw_scan):
     mesh = scan_files(folder)["mesh"]
     PlyData([PlyData.read(str(mesh), mmap=False)["vertex"]]).write(str(mesh))
     assert read_scan(folder).faces.shape == (0, 3)
-    assert not vertex_normals(*read_mesh(mesh)[::2]).any()
+    cloud = read_mesh(mesh)
+    assert not vertex_normals(cloud.xyz, cloud.faces).any()
 
 
 @pytest.mark.parametrize("name", ["scene0270_00", "scene0270_02", "scene0384_00"])
@@ -109,8 +119,19 @@ def test_category_names(write_raw_scan):
         content["segGroups"].append({"label": "wall", "segments": []})
 
     edit_json(scan_files(folder)["aggregation"], rename)
-    labels = read_scan(folder, {"wall": 1, "floor": 2, "office chair": 5}).nyu40
-    np.testing.assert_array_equal(labels, np.repeat([1, 0, 5, 0], 9))
+    scan = read_scan(folder, {"wall": 1, "floor": 2, "office chair": 5})
+    np.testing.assert_array_equal(scan.nyu40, np.repeat([1, 0, 5, 0], 9))
+    assert scan.unknown == {"never heard of": 1}
+    with pytest.raises(ScanError, match="aggregation.json: no label is left.*'wall' .2, 'Wall' is probably meant"):
+        read_scan(folder, {"Wall": 1})
+    assert not read_scan(folder, dict.fromkeys(["wall", "never heard of", "office chair"], 0)).nyu40.any()
+
+
+def test_the_ten_commonest_categories_are_named():
+    unknown = Counter({f"thing {number}": number for number in range(1, 13)})
+    named = named_categories(unknown, {"Thing 12": 3})
+    assert named.startswith("'thing 12' (12, 'Thing 12' is probably meant), 'thing 11' (11)")
+    assert "'thing 3' (3)" in named and "'thing 2'" not in named and named.endswith("and 2 more")
 
 
 def test_the_other_aggregation_is_not_read(write_raw_scan):
@@ -125,9 +146,9 @@ def test_axis_alignment(write_raw_scan):
     wanted = [[0, -1, 0, 2], [1, 0, 0, 3], [0, 0, 1, 0], [0, 0, 0, 1]]  # row-major
     np.testing.assert_array_equal(read_scan(folder).axis_alignment, wanted)
     scan_files(folder)["info"].write_text("sceneType = Office\n")
-    np.testing.assert_array_equal(read_scan(folder).axis_alignment, np.eye(4))
+    assert read_scan(folder).axis_alignment is None
     scan_files(folder)["info"].unlink()
-    np.testing.assert_array_equal(read_scan(folder).axis_alignment, np.eye(4))
+    assert read_scan(folder).axis_alignment is None
 
 
 def test_vertex_normals():
@@ -164,6 +185,14 @@ def retype(field, dtype):
         ), face
 
     return lambda path: edit_ply(path, edit)
+
+
+def move(path, **by):
+    def edit(vertex, face):
+        for axis, distance in by.items():
+            vertex[axis] += distance
+
+    edit_ply(path, edit)
 
 
 def set_face(corners):
@@ -206,7 +235,8 @@ def set_face(corners):
         ),
         (set_face([0, 1, 36]), "vertices 0 to 36 of 36"),
         (set_face([0, 1, -1]), "vertices -1 to 35 of 36"),
-        (set_face([0, 1, 2, 3]), "triangles"),
+        (set_face([0, 1]), "face 1 has 2 corners.* use triangles"),
+        (set_face(range(17)), "face 1 has 17 corners.* use triangles"),
     ],
 )
 @pytest.mark.parametrize("text", [False, True], ids=["binary", "ascii"])
@@ -309,12 +339,114 @@ def test_line_ends(write_raw_scan, newline):
 def test_texture_coordinates(write_raw_scan):
     """A second list a face, as MeshLab writes it."""
     mesh = scan_files(write_raw_scan())["mesh"]
-    xyz, colour, faces = read_mesh(mesh)
+    faces = read_mesh(mesh).faces
     textured = np.zeros(len(faces), [("vertex_indices", "i4", (3,)), ("texcoord", "f4", (6,))])
     textured["vertex_indices"] = faces
     vertex = PlyElement.describe(np.array(PlyData.read(str(mesh))["vertex"].data), "vertex")
     PlyData([vertex, PlyElement.describe(textured, "face")]).write(str(mesh))
-    np.testing.assert_array_equal(read_mesh(mesh)[2], faces)
+    np.testing.assert_array_equal(read_mesh(mesh).faces, faces)
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "ascii"])
+def test_polygons_are_cut_into_triangles(write_raw_scan, text):
+    """In the faces' order; the area of the triangles is the polygons'."""
+    mesh = scan_files(write_raw_scan(text=text))["mesh"]
+    corners = [[0, 6, 1], [7, 8, 14, 13], [0, 1, 2, 3, 9]]
+
+    def polygons(vertex, face):
+        face = face[:3].copy()
+        for row, indices in enumerate(corners):
+            face["vertex_indices"][row] = np.array(indices, np.int32)
+        return vertex, face
+
+    edit_ply(mesh, polygons)
+    wanted = [[0, 6, 1], [7, 8, 14], [7, 14, 13], [0, 1, 2], [0, 2, 3], [0, 3, 9]]
+    np.testing.assert_array_equal(read_mesh(mesh).faces, wanted)
+
+
+def test_a_list_that_could_be_longer_than_the_file_is_not_read_row_by_row(write_raw_scan):
+    """A face of 10^9 corners by its 32-bit count: refused, and no memory taken for it."""
+    mesh = scan_files(write_raw_scan())["mesh"]
+    triangles = np.array([(10**9, [0, 1, 2])] * 50, [("n", "<u4"), ("corners", "<i4", (3,))])
+    head, _, body = mesh.read_bytes().partition(b"end_header\n")
+    head = head.replace(b"list uchar int", b"list uint int")
+    mesh.write_bytes(head + b"end_header\n" + body[: -50 * 13] + triangles.tobytes())
+    tracemalloc.start()
+    with pytest.raises(ScanError, match="truncated, or not a PLY"):
+        read_mesh(mesh)
+    assert tracemalloc.get_traced_memory()[1] < 4e6  # bytes
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "ascii"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_headers_as_people_write_them(write_raw_scan, text, newline):
+    """A comment that is not ASCII, and indented lines."""
+    mesh = scan_files(write_raw_scan(text=text))["mesh"]
+    expected = read_mesh(mesh)
+    head, end, body = mesh.read_bytes().partition(b"end_header\n")
+    head = head.replace(b"1.0\n", "1.0\ncomment Küche, 2. Stock\n".encode()).replace(b"property", b"\t property")
+    if text:
+        body = body.replace(b"\n", newline)
+    mesh.write_bytes((head + b"  " + end).replace(b"\n", newline) + body)
+    for array, wanted in zip(read_mesh(mesh), expected, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def test_a_mesh_without_colours(write_raw_scan):
+    mesh = scan_files(write_raw_scan())["mesh"]
+    for channel in ("red", "green", "blue"):
+        drop_property(channel)(mesh)
+    assert read_mesh(mesh).colour is None
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_map_coordinates_keep_their_precision(write_raw_scan, dtype):
+    """Moved by whole metres where float32 would round them; what a float32 file has lost is not invented."""
+    folder = write_raw_scan()
+    before = read_scan(folder)
+    assert before.offset is None and before.step < 1e-6
+    east, north = (450_000.25, 5_411_932.5) if dtype == "f8" else (450_000.0, 5_411_932.0)
+    for role in ("mesh", "labels"):
+        path = scan_files(folder)[role]
+        retype("x", dtype)(path)
+        retype("y", dtype)(path)
+        move(path, x=east, y=north)
+    scan = read_scan(folder)
+    assert scan.xyz.dtype == np.float32 and scan.offset.dtype == np.float64
+    np.testing.assert_array_equal(scan.offset, np.floor(scan.offset))
+    moved = scan.xyz + scan.offset - [east, north, 0]
+    if dtype == "f8":
+        assert scan.step < 1e-6
+        np.testing.assert_allclose(moved, before.xyz, atol=1e-6)
+        np.testing.assert_allclose(
+            vertex_normals(scan.xyz, scan.faces), vertex_normals(before.xyz, before.faces), atol=1e-3
+        )
+    else:
+        assert scan.step == 0.5  # m, of float32 beyond 2^22
+
+
+def test_labels_of_vertices_in_another_order(write_raw_scan):
+    """As Open3D, MeshLab and CloudCompare may write them."""
+    folder = write_raw_scan()
+    labels = scan_files(folder)["labels"]
+    kept = labels.read_bytes()
+    edit_ply(labels, lambda vertex, face: (vertex[np.r_[0:5, 6, 5, 7:36]], face))
+    with pytest.raises(ScanError, match=r"labels.ply: .*another order: vertex 5 is at 0\.100 0\.000 .* 0\.000 0\.500"):
+        read_scan(folder)
+    labels.write_bytes(kept)
+    set_vertex("z", 0.5)(labels)
+    with pytest.raises(ScanError, match="vertex 3 is at"):
+        read_scan(folder)
+    set_vertex("z", np.nan)(labels)
+    with pytest.raises(ScanError, match="vertex 3 is at"):
+        read_scan(folder)
+    drop_property("z")(labels)
+    with pytest.raises(ScanError, match="labels.ply: .*no vertex property 'z'"):
+        read_scan(folder)
+    labels.write_bytes(kept)
+    move(labels, x=0.0004)  # another tool's rounding
+    np.testing.assert_array_equal(read_scan(folder).nyu40, NYU40)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -326,7 +458,7 @@ def test_a_pipe_or_a_folder_is_a_missing_file(write_raw_scan, role, make):
     path.unlink()
     make(path)
     if role == "info":
-        np.testing.assert_array_equal(read_scan(folder).axis_alignment, np.eye(4))
+        assert read_scan(folder).axis_alignment is None
     else:
         with pytest.raises(ScanError, match=f"{path.name}: missing"):
             read_scan(folder, None if role == "labels" else {"wall": 1})
@@ -466,12 +598,24 @@ def test_labels_from_the_other_source_are_not_taken_silently(write_raw_scan):
         ("1 " * 17, "not 16"),
         ("x " * 16, "not 16"),
         ("nan " * 16, "NaN"),
+        ("0 " * 16, "no rigid motion"),
+        ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "no rigid motion"),  # a mirror
+        ("1.01 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "no rigid motion"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0 2 3 0 1", "no rigid motion"),  # by columns
     ],
 )
 def test_bad_axis_alignment(write_raw_scan, value, message):
     folder = write_raw_scan()
     scan_files(folder)["info"].write_text(f"axisAlignment = {value}\n")
     with pytest.raises(ScanError, match=f"scene0000_00.txt: axisAlignment .*{message}"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize("key", ["axisalignment", "axis_alignment", "axisAlignement", "AxisAlignment"])
+def test_a_misspelt_axis_alignment(write_raw_scan, key):
+    folder = write_raw_scan()
+    scan_files(folder)["info"].write_text(f"sceneType = Office\n{key} = 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\n")
+    with pytest.raises(ScanError, match=f"scene0000_00.txt: has the key '{key}'.*axisAlignment"):
         read_scan(folder)
 
 
@@ -491,6 +635,24 @@ def test_label_table_details(tmp_path):
     path = tmp_path / "table.tsv"
     path.write_text("\ufeffnyu40id \t raw_category\n1\twall\n\n\tno id\n3\t cabinet\n4\tcabinet\n", encoding="utf-8")
     assert read_label_table(path) == {"wall": 1, "no id": 0, "cabinet": 4}
+
+
+def test_quotes_in_the_label_table(tmp_path):
+    """A name is known as it stands there and as a spreadsheet reads it, and an odd quote ends no line."""
+    path = tmp_path / "table.tsv"
+    rows = [
+        'raw_category\t"nyu40id"',
+        '"L" shaped desk\t14',
+        '"a ""big"" box"\t39',
+        '"24 inch screen\t40',
+        'desk"\t"14"',
+    ]
+    path.write_text("\n".join(rows))
+    table = read_label_table(path)
+    assert table['"L" shaped desk'] == table["L shaped desk"] == table['desk"'] == 14
+    assert table['a "big" box'] == 39 and table['"24 inch screen'] == 40
+    path.write_text('raw_category\tnyu40id\nL shaped desk\t7\n"L" shaped desk\t14\n')
+    assert read_label_table(path)["L shaped desk"] == 7
 
 
 @pytest.mark.parametrize(

@@ -206,9 +206,11 @@ def test_of_a_dense_cloud_a_part_is_predicted_for_all(by_height, room, run, tmp_
     monkeypatch.setattr(
         predict, "run_scene", lambda model, scene, *rest: (seen.append(scene), tiles(model, scene, *rest))[1]
     )
+    said = run(by_height)[2]
+    assert "warning: dense: " in said and "give --spacing" in said
     code, out, said = run(by_height, "--spacing", "0.1")
-    assert code == 0 and "warning: dense: " in said and "give --spacing" in said
-    assert len(seen[0].points) < len(dense) / 50
+    assert code == 0 and "warning" not in said
+    assert len(seen[1].points) < len(seen[0].points) / 50 == len(dense) / 50
     assert np.array_equal(out["vertex"]["label"], np.where(out["vertex"]["z"] < 0.05, FLOOR, WALL))
     assert run(by_height, "--spacing", "1e-5")[0] == 2
 
@@ -251,6 +253,10 @@ def test_point_features(room, run, tmp_path, features):
         floor = predict.feature("normal", "in.ply", again, "z")[(xyz[:, 2] < 0.01)]
         assert np.median(floor[:, 2]) == pytest.approx(1)
         assert np.median(predict.feature("normal", "in.ply", again, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(1)
+        polygons = element("face", {"vertex_indices": objects([*faces.astype("i4"), np.arange(16, dtype="i4")])})
+        PlyData([again["vertex"], polygons]).write(tmp_path / "in.ply")
+        code, _, said = run(tmp_path / "export")
+        assert code == 0, said
         write_coloured(tmp_path / "in.ply", xyz, colour)
         assert "in.ply: the network takes normals; give the vertices nx" in run(tmp_path / "export")[2]
 
@@ -281,6 +287,8 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     assert "last.pt: there is no such checkpoint" in run(tmp_path / "last.pt")[2]
     assert "holds no readable model.safetensors" in run(tmp_path)[2]
     assert run(network, "--scale", "0")[0] == 2
+    assert predict.main(["--checkpoint", str(network), "--input", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
     assert predict.main(["--checkpoint", str(network), "--input", str(source), "--out", str(source)]) == 2
     whole = source.read_bytes()
     source.write_bytes(whole[:-20])
