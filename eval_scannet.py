@@ -228,8 +228,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, type=Path, help="best.pt or last.pt of a run")
-    parser.add_argument("--data", type=Path, help="preprocessed scenes (default: those of the training run)")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=checkpoint.resolve,
+        help="best.pt or last.pt of a run, the run's folder (its last.pt), or its export/",
+    )
+    parser.add_argument("--data", type=Path, help="preprocessed scenes (default: the run's; an export names none)")
     parser.add_argument("--split", choices=SPLITS, default="val")
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
     parser.add_argument("--export-ply", type=whole_number(0), default=0, metavar="N", help="PLY of the first N scenes")
@@ -279,7 +284,9 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
 
 def _open(args: argparse.Namespace) -> tuple[dict, Path, list[SceneFile], int]:
     """The checkpoint's entries, the data folder, the split's scenes that are there, and how many it should have."""
-    content = checkpoint.read(args.checkpoint)
+    content = checkpoint.read_published(args.checkpoint)
+    if not (args.data or "data" in content["config"]):
+        raise checkpoint.CheckpointError(f"{args.checkpoint}: an export does not name its scenes; give --data")
     data_dir = args.data or Path(content["config"]["data"])
     manifest = read_manifest(data_dir)
     files = scene_files(data_dir, manifest, args.split)
@@ -319,13 +326,14 @@ def write_report(
         with replacing(out / name) as temporary:
             temporary.write_text(text)
     print(class_table(report))
-    for name in ("pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"):
-        print(f"{name:22}{_percent(report[name])}")
+    accuracies = "pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy"
+    for name in (*accuracies, "mean_iou", "mean_iou_scannet"):
+        print(f"{name:22}{percent(report[name])}")
     print(f"report: {out / 'results.md'}")
 
 
 def run_folder(path: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to; of one that was moved, the folder it lies in."""
+    """The folder of the run that a checkpoint or an export is of; of one that was moved, the folder it lies in."""
     folder = path.resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
 
@@ -349,7 +357,7 @@ def markdown(report: dict, path: Path) -> str:
     if report["selected_on"]:
         lines += [f"**Optimistic**: this checkpoint was chosen by {report['selected_on']}; tables use last.pt.", ""]
     lines += ["| score | % | definition |", "|---|---|---|"]
-    lines += [f"| {name} | {_percent(report[name]).strip()} | {text} |" for name, text in metrics.DEFINITIONS.items()]
+    lines += [f"| {name} | {percent(report[name])} | {text} |" for name, text in metrics.DEFINITIONS.items()]
     return "\n".join([*lines, "", "```", class_table(report), "```", ""])
 
 
@@ -360,12 +368,12 @@ def class_table(report: dict) -> str:
         columns["IoU"] = (report["iou"], report["mean_iou"])
     lines = [f"{'class':16}" + "".join(f"{title:>12}" for title in columns)]
     for name in CLASS_NAMES[1:]:
-        lines.append(f"{name:16}" + "".join(f"{_percent(by_class[name]):>12}" for by_class, _ in columns.values()))
-    lines.append(f"{'mean':16}" + "".join(f"{_percent(mean):>12}" for _, mean in columns.values()))
+        lines.append(f"{name:16}" + "".join(f"{percent(by_class[name]):>12}" for by_class, _ in columns.values()))
+    lines.append(f"{'mean':16}" + "".join(f"{percent(mean):>12}" for _, mean in columns.values()))
     return "\n".join(lines)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 

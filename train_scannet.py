@@ -11,7 +11,6 @@ Exit codes: 0 trained, 1 failed, 2 wrong flags, 130 and 143 stopped by SIGINT an
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import math
@@ -33,10 +32,10 @@ from tqdm import tqdm
 import ops
 from data import metrics
 from data.board import SceneView, confusion_figure
-from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
-from data.datasets import POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
+from data.chunks import POINTS_PER_CHUNK
+from data.datasets import INPUTS, POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
 from data.scenes import SceneError, read_manifest
-from eval_scannet import add_counts, choose_device, class_table, classes_of_tiles, evaluate, whole_number
+from eval_scannet import add_counts, choose_device, class_table, classes_of_tiles, evaluate, percent, whole_number
 from models import checkpoint, distributed, pointnet2
 from models.batch_norm import set_batch_norm_momentum
 from models.losses import weighted_cross_entropy_sum
@@ -65,7 +64,7 @@ SCENES_SHOWN = 2  # in 3-D, in TensorBoard: the first of the validation split
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
 
-NOT_NAMED_EARLIER = {"chunk_size": CHUNK_SIZE, "decay_every": DECAY_EVERY}  # by checkpoints of earlier versions
+ONLY_OF = {"kernels": "latentgnn"}  # flag -> the one model whose layer has it
 
 
 def learning_rate(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
@@ -80,8 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     return run(parse_config, train, argv, (SceneError, ops.cpu.CompileError))
 
 
-def parse_config(argv: list[str]) -> argparse.Namespace:
-    """Flags over the JSON file of --config over the paper's defaults. Keys of the file are the flags' names."""
+def _parser() -> argparse.ArgumentParser:
+    """A flag's default is what runs did before there was one: a run whose checkpoint does not name it goes on so."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--config", type=Path, help="JSON file of flags, such as a run's config.json; flags given here win")
@@ -92,12 +91,11 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--model", choices=list(CONTEXT_OF_MODEL), default="latentgnn")
     add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
     add("--grouping", choices=["ssg", "msg"], default="ssg", help="single- or multi-scale grouping of PointNet++")
-    add("--features", nargs="*", choices=list(POINT_FEATURES), default=[], help="point features beside xyz")
-    add(
-        "--chunk-size", type=float, default=CHUNK_SIZE, help="edge of the chunks of 8192 points, and of the tiles, in m"
-    )
-    add("--unannotated", choices=["drop", "ignore"], default="drop", help="vertices without annotation")
-    add("--other", choices=["train", "ignore"], default="train", help="annotated vertices outside the 20 classes")
+    add("--features", nargs="*", choices=list(POINT_FEATURES), help="point features beside xyz")
+    add("--chunk-size", type=float, help="edge of the chunks of 8192 points, and of the tiles, in m")
+    add("--unannotated", choices=["drop", "ignore"], help="vertices without annotation")
+    add("--other", choices=["train", "ignore"], help="annotated vertices outside the 20 classes")
+    parser.set_defaults(**INPUTS)  # of these four
     add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
     add("--lr", type=float, default=1e-3)
@@ -112,9 +110,23 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
     add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
+    return parser
 
-    path = parser.parse_known_args(argv)[0].config
-    args = parser.parse_args([*_flags_of_file(path, parser), *argv] if path else argv)
+
+def parse_config(argv: list[str]) -> argparse.Namespace:
+    """Flags over the JSON file of --config over the paper's defaults. Keys of the file are the flags' names.
+
+    A flag of another model's layer is refused; in the file it is ignored, for earlier versions recorded such flags.
+    """
+    parser = _parser()
+    given = parser.parse_args(argv)
+    args = parser.parse_args([*_flags_of_file(given.config, parser), *argv]) if given.config else given
+    for name in foreign_flags(args.model):
+        value, default = getattr(given, name), parser.get_default(name)
+        if value != default:
+            flag = f"--{name.replace('_', '-')} {value}"
+            parser.error(f"{flag} is for --model {ONLY_OF[name]} alone, not for {args.model}; leave it out")
+        setattr(args, name, default)
     if not 0 < args.lr < float("inf"):
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
     if not 0 < args.chunk_size < float("inf"):
@@ -127,6 +139,10 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     args.name = args.name or (f"latentgnn_k{args.kernels}" if args.model == "latentgnn" else args.model)
     args.out = args.out or Path("runs") / args.name
     return args
+
+
+def foreign_flags(model: str) -> list[str]:
+    return [name for name, only in ONLY_OF.items() if only != model]
 
 
 def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
@@ -217,7 +233,10 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
             view.add(board, epoch, classes_of_tiles(model, view.scene, device))
 
     def validate(epoch: int) -> float | None:
-        """Score the validation scenes by pn2-wholescene and log it. Voxel accuracy, or None if a rank has to stop."""
+        """Score the validation scenes by pn2-wholescene and log it. Voxel accuracy, or None if a rank has to stop.
+
+        -1 if no scene has labels: no epoch is then the best.
+        """
         distributed.copy_buffers_of_rank_0(model)  # one network, that which is saved
         results = evaluate(model, validation, device, workers=args.workers, stop=stop)
         if results is None:
@@ -227,12 +246,12 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         history.record(epoch, "val", {name: value for name, value in scores.items() if isinstance(value, float)})
         if epoch:
             history.show(lambda board: show(board, epoch, counts))
-        accuracy, commonest = scores["voxel_accuracy"] or 0.0, scores["voxel_accuracy_majority"] or 0.0
+        accuracy, commonest = scores["voxel_accuracy"], scores["voxel_accuracy_majority"]
         history.say(
             f"validation {f'after epoch {epoch}' if epoch else 'before training'}\n{class_table(scores)}\n"
-            f"voxel accuracy {100 * accuracy:.1f} %, always the commonest class {100 * commonest:.1f} %"
+            f"voxel accuracy {percent(accuracy)} %, always the commonest class {percent(commonest)} %"
         )
-        return accuracy
+        return -1.0 if accuracy is None else accuracy
 
     def save(path: Path, selected_on: str | None = None) -> None:
         training_state = {
@@ -318,7 +337,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         if epoch % args.save_every == 0 or final:
             distributed.of_rank_0(save, last)
     progress.close()
-    distributed.of_rank_0(checkpoint.export, args.out / "export", model, args.features, args.chunk_size)
+    inputs = args.features, args.chunk_size, args.unannotated, args.other
+    distributed.of_rank_0(checkpoint.export, args.out / "export", model, *inputs)
     history.say(f"checkpoints in {args.out / 'checkpoints'}; score one with eval_scannet.py --checkpoint {last}")
     history.close()
     return 0
@@ -334,7 +354,7 @@ def prepare(
     refuse_run_folder(args)
     data_dir = args.data or make_synthetic_data()
     manifest = read_manifest(data_dir)
-    found = open_run_folder(args, {**dataclasses.asdict(network), **config}, FREE_ON_RESUME, NOT_NAMED_EARLIER)
+    found = open_run_folder(args, network, config, [*FREE_ON_RESUME, *foreign_flags(args.model)], _parser())
     if found is None:
         return data_dir, manifest, None, ""
     path, state, notice = found

@@ -5,6 +5,7 @@ no scene between items. Every random choice follows from (seed, epoch, position)
 evaluation, whichever worker makes it. V vertices, T tiles, N points, F extra channels per point.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from data.scannet import NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
 from data.scenes import SceneError, read_scene
 
 POINT_FEATURES = {"colour": 3, "normal": 3}  # optional channels after xyz, in this order
+TURNED = ("xyz", "normal")  # what turns with the room
 
 SampleKey = tuple[int, int, int]  # epoch, position in the epoch, index of the scene
 
@@ -56,6 +58,11 @@ class LabelPolicy:
         counts = np.where(self.trained(ids), nyu40_histogram, 0)
         by_class = np.bincount(NYU40_TO_CLASS, weights=counts, minlength=NUM_CLASSES)
         return (1 / np.log(1.2 + by_class / by_class.sum())).astype(np.float32)
+
+
+# What a network is given of a scene: the training flags' names and defaults. A run or an export that does not name one
+# is of before that flag, and had its default.
+INPUTS = {"features": [], "chunk_size": chunks.CHUNK_SIZE, **dataclasses.asdict(LabelPolicy())}
 
 
 @dataclass(frozen=True)
@@ -209,8 +216,9 @@ class WholeScenes(Dataset):
     @classmethod
     def as_trained(cls, scenes: Sequence[SceneFile], seed: int, config: dict, covering: bool = True) -> "WholeScenes":
         """Labelled, with the features and in tiles of the size that a training run of the settings `config` had."""
+        config = INPUTS | config
         policy = LabelPolicy(config["unannotated"], config["other"])
-        return cls(scenes, seed, policy, config["features"], covering, chunk_size_of(config))
+        return cls(scenes, seed, policy, config["features"], covering, config["chunk_size"])
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -228,13 +236,24 @@ class WholeScenes(Dataset):
 
 
 def chunk_size_of(config: dict) -> float:
-    """Edge of the chunks in metres, from the settings of a training run; early runs do not name it."""
-    return config.get("chunk_size", chunks.CHUNK_SIZE)
+    """Edge of the chunks in metres, from the settings of a training run."""
+    return (INPUTS | config)["chunk_size"]
+
+
+def columns_of(features: Sequence[str]) -> dict[str, slice]:
+    """Where "xyz" and each of the features stand in a point (3 + F,)."""
+    columns, end = {"xyz": slice(0, 3)}, 3
+    for name, channels in POINT_FEATURES.items():
+        if name in features:
+            columns[name] = slice(end, end + channels)
+            end += channels
+    return columns
 
 
 def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:
+    """A copy of points (N, 3 + F), turned about +z by an angle in radians."""
     points = points.copy()
-    points[:, :3] = augment.rotate_about_z(points[:, :3], angle)
-    if "normal" in features:
-        points[:, -3:] = augment.rotate_about_z(points[:, -3:], angle)
+    for name, columns in columns_of(features).items():
+        if name in TURNED:
+            points[:, columns] = augment.rotate_about_z(points[:, columns], angle)
     return points

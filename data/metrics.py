@@ -28,7 +28,8 @@ DEFINITIONS = {
     "calibrated_voxel_accuracy_20": "as without _20, but over all 20 classes, absent ones as 0",
     "voxel_accuracy_majority": "voxel accuracy of always answering the commonest class",
     "vertex_accuracy": "right / all mesh vertices in the 20 classes, the prediction restricted to the 20",
-    "mean_iou": "mean over classes of TP / (TP + FP + FN) over mesh vertices, as ScanNet's benchmark",
+    "mean_iou": "mean over classes of TP / (TP + FP + FN) over mesh vertices, without classes that are only predicted",
+    "mean_iou_scannet": "the same by ScanNet's own formula, in which a class that is only predicted counts as 0",
     "mean_iou_20": "as without _20, but the mean is over all 20 classes, absent ones as 0",
 }
 
@@ -86,11 +87,15 @@ def class_accuracies(counts: np.ndarray) -> np.ndarray:
     return _ratios(np.diag(counts)[1:], counts[1:].sum(1))
 
 
-def class_ious(counts: np.ndarray) -> np.ndarray:
-    """(20,) float64, nan for a class that the ground truth does not have. Ground truth outside the 20 is left out."""
+def class_ious(counts: np.ndarray, scannet: bool = False) -> np.ndarray:
+    """(20,) float64. Ground truth outside the 20 is left out, and what is predicted there.
+
+    nan for a class that the ground truth does not have; with `scannet`, for one that is not predicted either.
+    """
     counts = counts[1:]
     right, truth, predicted = np.diag(counts[:, 1:]), counts.sum(1), counts[:, 1:].sum(0)
-    return np.where(truth > 0, right / np.maximum(truth + predicted - right, 1), np.nan)
+    union = truth + predicted - right
+    return _ratios(right, union if scannet else np.where(truth > 0, union, 0))
 
 
 def scores(counts: dict[str, np.ndarray]) -> dict[str, float | dict | None]:
@@ -112,13 +117,14 @@ def scores(counts: dict[str, np.ndarray]) -> dict[str, float | dict | None]:
         "class_voxel_accuracy_484": _mean(class_accuracies(counts["voxel_484"])),
         "voxel_accuracy_known": accuracy(counts["voxel_known"]),
         "voxel_accuracy_pointnet2": accuracy(counts["voxel_pointnet2"]),
-        "class_pixel_accuracy_20": _mean(np.nan_to_num(pixel)),
-        "class_voxel_accuracy_20": _mean(np.nan_to_num(voxel)),
-        "calibrated_voxel_accuracy_20": _mean(np.nan_to_num(voxel), weights),
+        "class_pixel_accuracy_20": _mean_20(pixel),
+        "class_voxel_accuracy_20": _mean_20(voxel),
+        "calibrated_voxel_accuracy_20": _mean_20(voxel, weights),
         "voxel_accuracy_majority": _ratio(voxels.max(), voxels.sum()),
         "vertex_accuracy": accuracy(counts["vertex"]),
         "mean_iou": _mean(iou),
-        "mean_iou_20": _mean(np.nan_to_num(iou)),
+        "mean_iou_scannet": _mean(class_ious(counts["vertex"], scannet=True)),
+        "mean_iou_20": _mean_20(iou),
         "class_voxel_accuracies": _by_class(voxel),
         "iou": _by_class(iou),
     }
@@ -148,6 +154,10 @@ def _mean(values: np.ndarray, weights: np.ndarray | None = None) -> float | None
     if not present.any():
         return None
     return float(np.average(values[present], weights=None if weights is None else weights[present]))
+
+
+def _mean_20(values: np.ndarray, weights: np.ndarray | None = None) -> float | None:
+    return _mean(values if np.isnan(values).all() else np.nan_to_num(values), weights)
 
 
 def _by_class(values: np.ndarray) -> dict[str, float | None]:

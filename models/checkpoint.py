@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from data.atomic_write import replacing
-from data.chunks import CHUNK_SIZE
+from data.datasets import INPUTS
 from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
@@ -33,7 +33,7 @@ def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | No
     """Write a checkpoint whole or not at all; CheckpointError if that fails. A last.pt becomes previous.pt by it.
 
     Args:
-        config: settings of the training run; evaluation reads data, chunk_size, unannotated, other and features.
+        config: settings of the training run; evaluation reads data and those of data.datasets.INPUTS.
         selected_on: on what scores this epoch was chosen among others; None if it was not.
         training_state: what goes on from here: optimizer state, epoch, ...
     """
@@ -110,41 +110,60 @@ def build(content: dict, path: str | Path) -> PointNet2:
 
 
 def load(path: str | Path) -> PointNet2:
-    """The network from a checkpoint file, or from an `export` folder, in evaluation mode on the CPU.
+    """The network from what `read_published` reads, in evaluation mode on the CPU.
 
     CheckpointError if it is missing, broken or of another format.
     """
     return build(read_published(path), path)
 
 
+def resolve(path: str | Path) -> Path:
+    """The path itself; of a run's folder its checkpoints/last.pt, with a line that says so."""
+    last = Path(path) / "checkpoints" / LAST
+    if not last.parent.is_dir():
+        return Path(path)
+    print(f"{path} is the folder of a run: its {last.relative_to(path)} is taken")
+    return last
+
+
 def read_published(path: str | Path) -> dict:
-    """As `read`; of an `export` folder, "config" holds nothing but `features` and `chunk_size`: see `export`."""
-    path = Path(path)
+    """As `read`, of a checkpoint file, a run's folder (see `resolve`) or an `export` folder.
+
+    Of an export, "config" holds nothing but data.datasets.INPUTS, and "selected_on" is None.
+    """
+    path = resolve(path)
     if not path.is_dir():
         return read(path)
     try:
         config = json.loads((path / "config.json").read_text())
-        inputs = {"features": config.pop("features", []), "chunk_size": config.pop("chunk_size", CHUNK_SIZE)}
-        return {"model_config": config, "model": load_file(path / "model.safetensors"), "config": inputs}
+        inputs = {name: config.pop(name, default) for name, default in INPUTS.items()}
+        weights = load_file(path / "model.safetensors")
+        return {"model_config": config, "model": weights, "config": inputs, "selected_on": None}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: holds no readable model.safetensors and config.json ({error}); "
-            "give the export folder of a run, or a file of its checkpoints"
+            "give the export folder of a run, the run's own, or a file of its checkpoints"
         ) from error
 
 
-def export(folder: str | Path, model: PointNet2, features: Sequence[str] = (), chunk_size: float | None = None) -> None:
+def export(
+    folder: str | Path,
+    model: PointNet2,
+    features: Sequence[str] = (),
+    chunk_size: float | None = None,
+    unannotated: str | None = None,
+    other: str | None = None,
+) -> None:
     """Write model.safetensors and config.json, the form for publishing weights.
 
-    Args: features: the point features after x, y, z that the network takes, names of data.datasets.POINT_FEATURES.
-        chunk_size: edge of the chunks that it was trained on, in metres; None if it knows none.
+    Args: features, chunk_size, unannotated, other: data.datasets.INPUTS of the training; what is not given is left out.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as temporary:
         save_file(model.state_dict(), temporary)
     with replacing(folder / "config.json") as temporary:
-        inputs = {"features": list(features), "chunk_size": chunk_size}
+        inputs = {"features": list(features), "chunk_size": chunk_size, "unannotated": unannotated, "other": other}
         given = {name: value for name, value in inputs.items() if value}
         temporary.write_text(json.dumps(dataclasses.asdict(model.config) | given, indent=2) + "\n")
 

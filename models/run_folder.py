@@ -1,14 +1,15 @@
 """The folder of a training run: who trains in it, what that goes on from, and what it says there."""
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -34,12 +35,13 @@ def refuse_run_folder(args: argparse.Namespace) -> None:
 
 
 def open_run_folder(
-    args: argparse.Namespace, settings: dict, free: tuple[str, ...], unnamed: dict | None = None
+    args: argparse.Namespace, network: Any, config: dict, free: Sequence[str], parser: argparse.ArgumentParser
 ) -> tuple[Path, dict, str] | None:
     """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run.
 
-    TrainingError if that is of a run with other settings, but for the `free` ones. `unnamed`: values of settings that
-    checkpoints of earlier versions do not name.
+    TrainingError if that is of a run with other settings, but for the `free` ones. Settings are the fields of
+    `network`, a dataclass, and `config`, which the parser's flags gave. Of those that a checkpoint does not name, as it
+    is of before them, it has the defaults.
     """
     checkpoints = args.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -49,8 +51,10 @@ def open_run_folder(
     found = checkpoint.read_newest(checkpoints) if args.resume else None
     if found:
         path, state, _ = found
-        ours = {**settings, "world_size": distributed.world_size()}
-        saved = {**(unnamed or {}), **state["model_config"], **state["config"], "world_size": state.get("world_size")}
+        ours = {**dataclasses.asdict(network), **config, "world_size": distributed.world_size()}
+        defaults = {field.name: field.default for field in dataclasses.fields(network)}
+        defaults |= {name: parser.get_default(name) for name in config}
+        saved = {**defaults, **state["model_config"], **state["config"], "world_size": state.get("world_size")}
         differing = [
             f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
             for key in ours

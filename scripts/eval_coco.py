@@ -36,7 +36,7 @@ def load(content: dict, path: Path) -> nn.Module:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, type=Path, help="last.pt of a run of train_coco.py")
+    parser.add_argument("--checkpoint", required=True, type=checkpoint.resolve, help="train_coco.py's run or last.pt")
     parser.add_argument("--data", type=Path, help="folder with COCO's annotations/ (default: the training run's)")
     parser.add_argument("--split", default="val2017")
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, type=Path, help="last.pt or best.pt of a run, or its export/")
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder, last.pt, best.pt or export/")
     parser.add_argument("--input", required=True, type=Path, help="PLY mesh or points, binary or ASCII")
     parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")

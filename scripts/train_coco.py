@@ -9,7 +9,6 @@ Needs its own environment: pip install -r scripts/requirements-coco.txt
 """
 
 import argparse
-import dataclasses
 import itertools
 import math
 import os
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     return run(parse, train, argv, (CocoError,))
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with COCO's annotations/, train2017/ and val2017/")
@@ -80,6 +79,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--seed", type=whole_number(0), default=0)
     add("--workers", type=whole_number(0), default=2, help="processes that read images, for each GPU")
     add("--device", default="auto")
+    return parser
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = _parser()
     args = parser.parse_args(argv)
     if not 0 < args.lr < float("inf"):
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
@@ -107,8 +111,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     )
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     config |= {"data": str(args.data.resolve()), "images": len(images)}
-    settings = {**dataclasses.asdict(network), **config}
-    found = distributed.of_rank_0(open_run_folder, args, settings, FREE_ON_RESUME)
+    found = distributed.of_rank_0(open_run_folder, args, network, config, FREE_ON_RESUME, _parser())
     _, state, notice = found or (None, None, "")
     last, done = args.out / "checkpoints" / checkpoint.LAST, 0
 

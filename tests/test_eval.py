@@ -41,7 +41,8 @@ def test_the_report_is_complete(report, weights):
     assert report.name == f"val-{results['checkpoint_sha256'][:8]}"
     assert results["scenes"] == results["expected_scenes"] == 2 and results["vertices"] == 10_000
     assert results["protocols"] == ["pn2-wholescene", "scannet-benchmark"] and results["selected_on"] is None
-    for name in ("voxel_accuracy", "calibrated_voxel_accuracy", "vertex_accuracy", "class_voxel_accuracy_20"):
+    fractions = "voxel_accuracy", "calibrated_voxel_accuracy", "vertex_accuracy", "class_voxel_accuracy_20"
+    for name in (*fractions, "mean_iou_scannet"):
         assert 0 <= results[name] <= 1
     assert results["iou"]["bed"] is None and results["iou"]["wall"] is not None
     assert results["voxel_accuracy"] <= results["voxel_accuracy_known"]
@@ -49,7 +50,26 @@ def test_the_report_is_complete(report, weights):
     rows = list(csv.DictReader((report / "per_scene.csv").open()))
     assert [row["scene"] for row in rows] == ["room3_00", "room4_00"]
     table = (report / "results.md").read_text()
-    assert "| voxel_accuracy |" in table and "bed                        -           -" in table
+    assert (
+        "| voxel_accuracy |" in table
+        and "| mean_iou_scannet |" in table
+        and "bed                        -           -" in table
+    )
+
+
+def test_a_runs_folder_and_its_export_score_as_its_last_checkpoint(report, weights, tiny_data, tmp_path, capsys):
+    run = shutil.copytree(weights.parent.parent, tmp_path / "run", ignore=lambda *_: ["eval"])
+    checkpoint.export(run / "export", checkpoint.load(weights))
+    expected = (report / "results.json").read_bytes()
+    for flags in (["--checkpoint", str(run)], ["--checkpoint", str(run / "export"), "--data", str(tiny_data)]):
+        assert eval_scannet.main(flags) == 0
+        assert ("checkpoints/last.pt is taken" in capsys.readouterr().out) == (len(flags) == 2)
+        (folder,) = (run / "eval").iterdir()  # the export's report lies beside the export, as the checkpoint's does
+        assert (folder / "results.json").read_bytes() == expected
+        shutil.rmtree(folder)
+    assert eval_scannet.main(["--checkpoint", str(run / "export")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "export" in line and "--data" in line
 
 
 def test_evaluating_again_gives_equal_bytes(report, weights, tmp_path):
@@ -165,7 +185,8 @@ def test_a_perfect_network_scores_one_everywhere_and_every_vertex_is_predicted(t
     scene = read_scene(files[0].path)
     (result,) = eval_scannet.evaluate(Oracle(scene), WholeScenes(files, seed=0), torch.device("cpu"), batch_size=2)
     scores = eval_scannet.metrics.scores(result.counts)
-    for name in ("pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"):
+    accuracies = "pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy"
+    for name in (*accuracies, "mean_iou", "mean_iou_scannet"):
         assert scores[name] == 1, name
     truth = NYU40_TO_CLASS[scene.nyu40]
     assert len(result.predicted) == len(truth) and (result.predicted[truth > 0] == truth[truth > 0]).all()

@@ -86,10 +86,12 @@ def test_tiles_are_of_the_size_that_the_network_was_trained_on(tiny_data, tmp_pa
     assert f"tiles of {chunk_size} m" in (folder / "results.md").read_text()
 
 
-def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["last.pt", "export"])
+def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data, tmp_path, monkeypatch, form):
     model = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
-    config = {"data": str(tiny_data), "unannotated": "ignore", "other": "ignore", "features": ["colour"]}
-    checkpoint.save(tmp_path / "last.pt", model, config=config, selected_on=None)
+    inputs = {"unannotated": "ignore", "other": "ignore", "features": ["colour"]}
+    checkpoint.save(tmp_path / "last.pt", model, config={"data": "moved", **inputs}, selected_on=None)
+    checkpoint.export(tmp_path / "export", model, **inputs)
     seen = []
 
     def evaluate(model, scenes, *rest):
@@ -98,8 +100,8 @@ def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data
         return [eval_scannet.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))]
 
     monkeypatch.setattr(eval_scannet, "evaluate", evaluate)
-    flags = ["--checkpoint", str(tmp_path / "last.pt"), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert eval_scannet.main(flags) == 0
+    flags = ["--checkpoint", str(tmp_path / form), "--data", str(tiny_data), "--out", str(tmp_path / "out")]
+    assert eval_scannet.main([*flags, "--device", "cpu"]) == 0
     (scenes,) = seen
     assert scenes.policy == LabelPolicy("ignore", "ignore") and tuple(scenes.features) == ("colour",)
     drawn = np.concatenate([draw.index for draw in scenes[0].tiles])

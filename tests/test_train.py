@@ -13,6 +13,22 @@ import train_scannet
 from models import checkpoint, distributed
 from models.run_folder import RunLog
 
+# config.json of runs of earlier versions
+CONFIGS_OF_BEFORE = {
+    "the first version": """{"config": null, "data": "rooms", "name": "latentgnn_k1", "out": "runs/a", "resume": null,
+        "model": "latentgnn", "kernels": 1, "grouping": "ssg", "features": [], "unannotated": "drop", "other": "train",
+        "epochs": 2, "batch_size": 2, "lr": 0.001, "bn_momentum": 0.1, "validate_every": 2, "save_every": 1, "seed": 3,
+        "workers": 0, "device": "cpu", "ops": "auto"}""",
+    "without chunk_size": """{"data": "rooms", "model": "latentgnn", "kernels": 3, "grouping": "msg",
+        "features": ["colour"], "unannotated": "drop", "other": "train", "epochs": 2, "batch_size": 2, "lr": 0.001,
+        "bn_momentum": 0.1, "sync_bn": false, "validate_every": 0, "save_every": 1, "seed": 3, "workers": 0,
+        "device": "cpu", "amp": "bf16", "compile": true, "ops": "auto"}""",
+    "kernels of a network without": """{"data": "rooms", "model": "pointnet2", "kernels": 3, "grouping": "ssg",
+        "features": [], "chunk_size": 3.0, "unannotated": "ignore", "other": "ignore", "epochs": 2, "batch_size": 2,
+        "lr": 0.001, "bn_momentum": 0.1, "decay_every": 5000, "sync_bn": true, "validate_every": 2, "save_every": 1,
+        "seed": 3, "workers": 0, "device": "cpu", "amp": "none", "compile": false, "ops": "auto"}""",
+}
+
 
 def arguments(data, out, *more):
     quick = ["--batch-size", "2", "--bn-momentum", "0.1", "--workers", "0", "--device", "cpu", "--validate-every", "2"]
@@ -166,13 +182,29 @@ def test_a_run_of_before_some_flags_is_resumed_with_what_was_built_in(run, tiny_
     out = shutil.copytree(run, tmp_path / "old")
     last = out / "checkpoints" / "last.pt"
     content = checkpoint.read(last)
-    del content["config"]["chunk_size"], content["config"]["decay_every"]
+    for name in ("chunk_size", "decay_every", "sync_bn", "amp"):
+        del content["config"][name]
+    for name in ("affinity", "l2v_norm", "kernels"):  # kernels are named among the flags
+        del content["model_config"][name]
     torch.save(content, last)
     more = ["--epochs", "3", "--resume", "auto"]
     assert train_scannet.main(arguments(tiny_data, out, *more, "--chunk-size", "3")) == 1
-    assert "chunk_size was 1.5, is 3.0" in capsys.readouterr().err
+    assert "of another run: chunk_size was 1.5, is 3.0. " in capsys.readouterr().err
     assert train_scannet.main(arguments(tiny_data, out, *more)) == 0
     assert checkpoint.read(last)["config"]["chunk_size"] == 1.5
+
+
+def test_a_run_that_recorded_kernels_of_a_network_without_goes_on(tiny_data, tmp_path):
+    out, path = tmp_path / "run", tmp_path / "c.json"
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "1", "--model", "pointnet2")) == 0
+    last = out / "checkpoints" / "last.pt"
+    content = checkpoint.read(last)
+    content["config"]["kernels"] = content["model_config"]["kernels"] = 3
+    torch.save(content, last)
+    path.write_text(json.dumps(json.loads((out / "config.json").read_text()) | {"kernels": 3}))
+    more = ["--config", str(path), "--epochs", "2", "--resume", "auto"]
+    assert train_scannet.main(arguments(tiny_data, out, *more)) == 0
+    assert checkpoint.read(last)["epoch"] == 2
 
 
 def test_resuming_with_other_scenes_is_refused(run, tiny_data, tmp_path, capsys):
@@ -230,6 +262,31 @@ def test_bad_config_files_are_refused(tmp_path, capsys, content, message):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("version", CONFIGS_OF_BEFORE)
+def test_the_config_files_of_before_are_understood(tmp_path, version):
+    path = tmp_path / "c.json"
+    path.write_text(CONFIGS_OF_BEFORE[version])
+    args = vars(train_scannet.parse_config(["--config", str(path)]))
+    unnamed = {"chunk_size": 1.5, "decay_every": 200_000, "sync_bn": False, "amp": "none", "compile": False}
+    ignored = {"kernels": 1} if args["model"] == "pointnet2" else {}
+    expected = unnamed | json.loads(path.read_text()) | ignored
+    assert str(args["data"]) == expected.pop("data")
+    settings = expected.keys() - {"config", "name", "out"}
+    assert {name: args[name] for name in settings} == {name: expected[name] for name in settings}
+
+
+def test_a_flag_of_another_models_layer_is_refused_whichever_way_the_model_is_chosen(tmp_path, capsys):
+    path = tmp_path / "c.json"
+    path.write_text('{"model": "non_local"}')
+    for flags, model in ((["--model", "pointnet2"], "pointnet2"), (["--config", str(path)], "non_local")):
+        with pytest.raises(SystemExit) as stopped:
+            train_scannet.parse_config([*flags, "--kernels", "3"])
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert stopped.value.code == 2 and "--kernels 3" in said and model in said
+        assert train_scannet.parse_config([*flags, "--kernels", "1"]).model == model
+    assert train_scannet.parse_config(["--config", str(path), "--model", "latentgnn", "--kernels", "3"]).kernels == 3
+
+
 def test_switches_survive_the_config_file(tmp_path):
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"compile": True}))
@@ -275,6 +332,19 @@ def test_dropout_depends_on_seed_step_and_rank_alone():
     seeds = {distributed.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)}
     assert len(seeds) == 1000
     torch.manual_seed(distributed.seed_of_step(0, 1, 2))
+
+
+def test_validation_scenes_without_labels_score_nothing_and_choose_no_best(rooms, tmp_path, capsys):
+    data = rooms(train=2, val=0, test=1)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["splits"] |= {"val": manifest["splits"]["test"], "test": []}
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    assert train_scannet.main(arguments(data, tmp_path, "--epochs", "2")) == 0
+    lines = [line for line in (tmp_path / "log.txt").read_text().splitlines() if line.startswith("voxel accuracy")]
+    assert len(lines) == 2 and all("voxel accuracy -" in line and "0" not in line for line in lines)
+    assert [entry.keys() for entry in entries(tmp_path, "val")] == [{"epoch", "part"}] * 2
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["last.pt", "previous.pt"]
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_run_can_do_without_validation(tiny_data, tmp_path):

@@ -93,9 +93,10 @@ def test_validation_sees_the_scenes_as_training_does(run):
         assert scenes.chunk_size == 1.2
 
 
-def test_what_reads_the_weights_knows_the_size_of_the_chunks(run):
+def test_what_reads_the_weights_knows_the_chunks_and_the_label_policy(run):
     assert checkpoint.read(run[0] / "checkpoints" / "last.pt")["config"]["chunk_size"] == 1.2
-    assert checkpoint.read_published(run[0] / "export")["config"] == {"features": ["colour"], "chunk_size": 1.2}
+    inputs = {"features": ["colour"], "chunk_size": 1.2, "unannotated": "drop", "other": "ignore"}
+    assert checkpoint.read_published(run[0] / "export")["config"] == inputs
 
 
 def test_best_is_the_trained_network_with_the_highest_voxel_accuracy(run):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from data import augment, datasets
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import ChunkBatches, LabelPolicy, SceneFile, TrainingChunks, WholeScenes
 from data.scannet import NUM_NYU40
@@ -195,6 +196,27 @@ def test_point_features_follow_xyz_and_normals_turn_with_them(scenes):
     normal = points[:, 6:]
     torch.testing.assert_close(normal.norm(dim=1), torch.ones(len(normal)))
     assert not torch.allclose(normal[0], torch.tensor([1.0, 0, 0])) and (normal == normal[0]).all()
+
+
+@pytest.mark.parametrize("features", [("normal", "height"), ("colour", "height"), ("colour", "normal", "height")])
+def test_positions_and_normals_turn_wherever_they_stand_and_nothing_else_does(monkeypatch, features):
+    monkeypatch.setitem(datasets.POINT_FEATURES, "height", 1)
+    columns = datasets.columns_of(features)
+    width = 3 + sum(datasets.POINT_FEATURES[name] for name in features)
+    assert sorted(np.concatenate([np.arange(width)[where] for where in columns.values()])) == list(range(width))
+    points = np.random.default_rng(0).random((20, width), dtype=np.float32)
+    turned = datasets._rotate(points, features, 0.7)
+    for name, where in columns.items():
+        vector = name in ("xyz", "normal")
+        expected = augment.rotate_about_z(points[:, where], 0.7) if vector else points[:, where]
+        assert np.array_equal(turned[:, where], expected), name
+
+
+def test_what_a_run_does_not_name_is_what_there_was_before_the_flag(scenes):
+    whole = WholeScenes.as_trained(scenes, 0, {})
+    assert (whole.policy, tuple(whole.features), whole.chunk_size) == (LabelPolicy("drop", "train"), (), 1.5)
+    whole = WholeScenes.as_trained(scenes, 0, {"other": "ignore", "features": ["normal"], "chunk_size": 3.0})
+    assert (whole.policy, tuple(whole.features), whole.chunk_size) == (LabelPolicy("drop", "ignore"), ("normal",), 3.0)
 
 
 def test_whole_scenes_do_not_depend_on_order_or_workers(scenes):

@@ -56,9 +56,22 @@ def test_scores_by_hand():
     assert got["mean_iou"] == pytest.approx((1 / 3 + 3 / 5 + 0) / 3)
 
 
+def test_a_class_that_is_only_predicted_counts_as_0_in_scannets_own_mean_iou():
+    """Of beds there is nothing but a prediction; chairs are predicted only where ground truth is outside the 20."""
+    counts = metrics.no_counts()
+    counts["vertex"][1, [1, 2, 4]] = 6, 1, 1  # wall: IoU 6 / 9
+    counts["vertex"][2, [1, 2]] = 1, 3  # floor: 3 / 5
+    counts["vertex"][0, [1, 2, 5]] = 7, 7, 7
+    got = metrics.scores(counts)
+    assert got["mean_iou"] == pytest.approx((6 / 9 + 3 / 5) / 2)
+    assert got["mean_iou_scannet"] == pytest.approx((6 / 9 + 3 / 5 + 0) / 3)
+    assert got["iou"]["bed"] is None and got["iou"]["chair"] is None
+
+
 def test_scores_without_ground_truth_are_none():
     got = metrics.scores(metrics.no_counts())
     assert got["voxel_accuracy"] is None and got["class_voxel_accuracy"] is None and got["iou"]["wall"] is None
+    assert {name for name in metrics.DEFINITIONS if got[name] is not None} == set()
 
 
 def test_every_scalar_score_has_a_definition():

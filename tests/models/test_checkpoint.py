@@ -8,6 +8,8 @@ import torch
 
 from models import checkpoint, pointnet2
 
+INPUTS_AT_FIRST = {"features": [], "chunk_size": 1.5, "unannotated": "drop", "other": "train"}  # without any flag
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -153,12 +155,53 @@ def test_another_model_is_refused(model, tmp_path):
 
 def test_an_export_says_what_its_points_are(model, tmp_path):
     checkpoint.export(tmp_path, model)
-    assert checkpoint.read_published(tmp_path)["config"] == {"features": [], "chunk_size": 1.5}
+    assert checkpoint.read_published(tmp_path)["config"] == INPUTS_AT_FIRST
     coloured = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
     assert json.loads((tmp_path / "config.json").read_text()).keys() == dataclasses.asdict(model.config).keys()
-    checkpoint.export(tmp_path, coloured, ["colour"], chunk_size=3.0)
-    assert checkpoint.read_published(tmp_path)["config"] == {"features": ["colour"], "chunk_size": 3.0}
+    inputs = {"features": ["colour"], "chunk_size": 3.0, "unannotated": "ignore", "other": "ignore"}
+    checkpoint.export(tmp_path, coloured, **inputs)
+    assert checkpoint.read_published(tmp_path)["config"] == inputs
     assert checkpoint.weights_sha256(checkpoint.load(tmp_path)) == checkpoint.weights_sha256(coloured)
+
+
+@pytest.mark.parametrize(
+    ("more", "inputs"),
+    [
+        ("", {}),
+        (', "features": ["colour"]', {"features": ["colour"]}),
+        (', "features": [], "chunk_size": 1.5', {}),
+        (', "chunk_size": 3.0', {"chunk_size": 3.0}),
+    ],
+)
+def test_an_export_of_before_is_read_with_what_there_was_before(tmp_path, more, inputs):
+    extra = 3 * len(inputs.get("features", []))
+    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=2, extra_channels=extra), seed=0)
+    checkpoint.export(tmp_path, model)
+    (tmp_path / "config.json").write_text(
+        f'{{"num_classes": 21, "extra_channels": {extra}, "grouping": "ssg", "context": "latentgnn", '
+        '"affinity": "dot", "latent_nodes": [80, 40, 20, 10], "kernels": 2, "stride": 4, "symmetric": false, '
+        f'"l2v_norm": "nodes", "weight": "visible"{more}}}'
+    )
+    assert checkpoint.read_published(tmp_path)["config"] == INPUTS_AT_FIRST | inputs
+    loaded = checkpoint.load(tmp_path)
+    assert loaded.config == model.config
+    assert checkpoint.weights_sha256(loaded) == checkpoint.weights_sha256(model)
+
+
+def test_of_a_runs_folder_the_last_checkpoint_is_read_and_named(model, tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    with pytest.raises(checkpoint.CheckpointError, match="run/checkpoints/last.pt: there is no such checkpoint file"):
+        checkpoint.read_published(run)
+    for name, epoch in (("last.pt", 2), ("best.pt", 1)):
+        checkpoint.save(run / "checkpoints" / name, model, {}, epoch=epoch)
+    checkpoint.export(run / "export", model)
+    capsys.readouterr()
+    assert checkpoint.read_published(str(run))["epoch"] == 2
+    assert str(run) in (said := capsys.readouterr().out) and "checkpoints/last.pt" in said and said.count("\n") == 1
+    for path in (run / "export", run / "checkpoints" / "best.pt", tmp_path / "nothing"):
+        assert checkpoint.resolve(path) == path
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "list", "no weights", "half the weights"])
