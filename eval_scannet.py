@@ -33,8 +33,8 @@ from data.board import confusion_figure
 from data.chunks import CHUNK_SIZE
 from data.coloured_ply import write_comparison
 from data.datasets import SceneFile, SceneTiles, WholeScenes, scene_files
-from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS, SPLITS
-from data.scenes import SceneError, read_manifest
+from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES, NYU40_TO_CLASS
+from data.scenes import SPLITS, SceneError, read_manifest
 from models import checkpoint, distributed
 from models.pointnet2 import PointNet2
 from models.stopping import StopRequest, ignore_signals, run

@@ -7,7 +7,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data.coloured_ply import class_colours, colours_of_scene
 from data.datasets import WholeScenes
-from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
+from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 
 MOST_POINTS = 10_000  # of a scene, three times over: 0.5 MB for each epoch
 POINT_SIZE = 0.012  # of the cloud's radius: some two pixels where all of it is seen

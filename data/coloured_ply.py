@@ -9,7 +9,7 @@ import numpy as np
 from plyfile import PlyData, PlyElement, PlyListProperty
 
 from data.atomic_write import replacing
-from data.scannet import CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.labels import CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
 from data.scenes import read_scene
 
 UNLABELLED = (205, 205, 205)  # not annotated, or outside the 20 classes

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from data import augment, chunks
-from data.scannet import NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
+from data.labels import NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
 from data.scenes import SceneError, read_scene
 
 POINT_FEATURES = {"colour": 3, "normal": 3}  # optional channels after xyz, in this order

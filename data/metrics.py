@@ -7,7 +7,7 @@ Sources: the original PointNet++ ScanNet code (2017) for accuracies, ScanNet's b
 
 import numpy as np
 
-from data.scannet import CALIBRATION_WEIGHTS, CLASS_NAMES, NUM_CLASSES
+from data.labels import CALIBRATION_WEIGHTS, CLASS_NAMES, NUM_CLASSES
 
 VOXEL_SIZE = 0.02  # m
 COARSE_VOXEL_SIZE = 0.0484  # m, the size that 3DMV and others report

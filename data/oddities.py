@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.chunks import cubes
-from data.scans import FINE_STEP
+from data.ply import FINE_STEP
 
 TALL = 20.0  # m; a taller scan is a hall, or not in metres
 SMALL = 1.0  # m; one that is smaller in every direction is an object, or not in metres

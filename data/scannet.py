@@ -1,59 +1,21 @@
-"""ScanNet's facts: classes, nyu40 ids, colours, class weights, splits.
+"""A raw ScanNet scan: mesh, labels and alignment, as arrays in the mesh's vertex order; and ScanNet's splits.
 
-Two label spaces meet here. `nyu40` ids (0..40) are what scans are annotated with and what the scene files store;
-`classes` (0..20) are what the network predicts: the 20 benchmark classes and 0 for everything else.
-Sources: ScanNet's benchmark documentation (classes, colours, splits); the PointNet++ ScanNet code of 2017 (weights).
+Files: data/README.md. Source: ScanNet's benchmark documentation (splits) and its own tools (labels).
 """
 
+import csv
+import difflib
+import json
 import re
-from typing import NamedTuple
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from data.labels import NUM_NYU40
+from data.ply import ScanError, ply_column, read_mesh, read_ply
 
-class SemanticClass(NamedTuple):
-    name: str
-    nyu40: int
-    colour: tuple[int, int, int]
-    weight: float  # share of the calibrated accuracy, before normalisation to 1
-
-
-SEMANTIC_CLASSES = (  # class 1 first
-    SemanticClass("wall", 1, (174, 199, 232), 0.388),
-    SemanticClass("floor", 2, (152, 223, 138), 0.357),
-    SemanticClass("cabinet", 3, (31, 119, 180), 0.024),
-    SemanticClass("bed", 4, (255, 187, 120), 0.020),
-    SemanticClass("chair", 5, (188, 189, 34), 0.038),
-    SemanticClass("sofa", 6, (140, 86, 75), 0.025),
-    SemanticClass("table", 7, (255, 152, 150), 0.033),
-    SemanticClass("door", 8, (214, 39, 40), 0.022),
-    SemanticClass("window", 9, (197, 176, 213), 0.004),
-    SemanticClass("bookshelf", 10, (148, 103, 189), 0.016),
-    SemanticClass("picture", 11, (196, 156, 148), 0.002),
-    SemanticClass("counter", 12, (23, 190, 207), 0.006),
-    SemanticClass("desk", 14, (247, 182, 210), 0.017),
-    SemanticClass("curtain", 16, (219, 219, 141), 0.007),
-    SemanticClass("refrigerator", 24, (255, 127, 14), 0.003),
-    SemanticClass("shower curtain", 28, (158, 218, 229), 0.0004),
-    SemanticClass("toilet", 33, (44, 160, 44), 0.002),
-    SemanticClass("sink", 34, (112, 128, 144), 0.002),
-    SemanticClass("bathtub", 36, (227, 119, 194), 0.002),
-    SemanticClass("otherfurniture", 39, (82, 84, 163), 0.029),
-)
-NUM_CLASSES = 1 + len(SEMANTIC_CLASSES)  # 21, with class 0
-CLASS_NAMES = ("none", *(c.name for c in SEMANTIC_CLASSES))
-NUM_NYU40 = 41  # ids 0 (no annotation) to 40
-
-CLASS_TO_NYU40 = np.array([0, *(c.nyu40 for c in SEMANTIC_CLASSES)], dtype=np.uint8)  # (21,)
-NYU40_TO_CLASS = np.zeros(NUM_NYU40, dtype=np.uint8)  # (41,); ids outside the 20 are class 0
-NYU40_TO_CLASS[CLASS_TO_NYU40] = np.arange(NUM_CLASSES)
-PALETTE = np.array([(0, 0, 0), *(c.colour for c in SEMANTIC_CLASSES)], dtype=np.uint8)  # (21, 3) RGB
-CALIBRATION_WEIGHTS = np.array([0.0, *(c.weight for c in SEMANTIC_CLASSES)])  # (21,)
-
-# labels.ply of these scans holds ids that nyu40 does not have; they mean nothing and count as unannotated
-KNOWN_STRAY_LABELS = {"scene0270_00": {50}, "scene0270_02": {50}, "scene0384_00": {149}}
-
-SPLITS = ("train", "val", "test")
 SPLIT_SIZES = {"train": 1201, "val": 312, "test": 100}  # scans, ScanNet v2
 FIRST_TEST_SPACE, LAST_TEST_SPACE = 707, 806
 VAL_SPACES = frozenset(
@@ -68,6 +30,26 @@ VAL_SPACES = frozenset(
     """.split()
 )
 SCAN_ID = re.compile(r"scene(\d{4})_(\d{2})")
+# labels.ply of these scans holds ids that nyu40 does not have; they mean nothing and count as unannotated
+KNOWN_STRAY_LABELS = {"scene0270_00": {50}, "scene0270_02": {50}, "scene0384_00": {149}}
+SAME_PLACE = 0.001  # metres between a vertex of the mesh and the same one of labels.ply
+NAMED = 10  # unknown categories that are named
+RIGID = 1e-3  # |R^T R - 1| of a rotation that is written with a few digits
+
+
+@dataclass(frozen=True)
+class Scan:
+    """V vertices and F triangles, +z up."""
+
+    name: str
+    xyz: np.ndarray  # (V, 3) float32, metres
+    colour: np.ndarray | None  # (V, 3) uint8 RGB; None: a scan without colours
+    nyu40: np.ndarray | None  # (V,) uint8, 0 (no annotation) to 40; None: a scan without labels
+    faces: np.ndarray  # (F, 3) int32, vertex indices
+    offset: np.ndarray | None  # (3,) float64: xyz + offset are the file's coordinates; None: xyz are
+    step: float  # metres between neighbouring coordinates that the file could hold
+    axis_alignment: np.ndarray | None  # (4, 4) float64, turns walls parallel to x and y; not applied; None: not told
+    unknown: Counter = field(default_factory=Counter)  # instances by category, of those that the label table lacks
 
 
 def official_split(scan_id: str) -> str:
@@ -84,3 +66,207 @@ def official_split(scan_id: str) -> str:
     if space >= FIRST_TEST_SPACE:
         return "test"
     return "val" if space in VAL_SPACES else "train"
+
+
+def scan_files(folder) -> dict[str, Path]:
+    """The files of the scan in `folder` that are read, whether they are there or not."""
+    folder = Path(folder)
+    name = folder.name
+    return {
+        "mesh": folder / f"{name}_vh_clean_2.ply",
+        "labels": folder / f"{name}_vh_clean_2.labels.ply",
+        "segments": folder / f"{name}_vh_clean_2.0.010000.segs.json",
+        # not <name>_vh_clean.aggregation.json: its segments are those of the full-resolution mesh
+        "aggregation": folder / f"{name}.aggregation.json",
+        "info": folder / f"{name}.txt",
+    }
+
+
+def read_scan(folder, label_table: dict[str, int] | None = None) -> Scan:
+    """Read the scan in `folder`, which is named by its scan id.
+
+    With `label_table` (from `read_label_table`) labels come from segments, aggregation and table, without it from
+    labels.ply. A scan that has neither aggregation nor labels.ply (ScanNet's test scans) has labels None; one that has
+    only the source not asked for is an error, as the two can differ. Raises ScanError.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ScanError(f"{folder}: no such folder")
+    files = scan_files(folder)
+    mesh = read_mesh(files["mesh"])
+    labels, aggregation = files["labels"], files["aggregation"]
+    nyu40, unknown = None, Counter()
+    if label_table is not None and aggregation.exists():
+        nyu40, unknown = _labels_from_segments(files["segments"], aggregation, label_table, len(mesh.xyz))
+    elif label_table is not None and labels.exists():
+        raise ScanError(f"{aggregation}: missing, and with a label table labels come from it; add it or drop --labels")
+    elif labels.exists():
+        nyu40 = _labels_from_ply(labels, KNOWN_STRAY_LABELS.get(folder.name, ()), mesh)
+    elif aggregation.exists():
+        raise ScanError(f"{labels}: missing, though the scan is annotated; add it or give the label table (--labels)")
+    alignment = read_axis_alignment(files["info"])
+    return Scan(folder.name, nyu40=nyu40, axis_alignment=alignment, unknown=unknown, **mesh._asdict())
+
+
+def read_label_table(path) -> dict[str, int]:
+    """Raw category name -> nyu40 id, from ScanNet's scannetv2-labels.combined.tsv or a table with its two columns.
+
+    Names are stripped; a category without an id is unannotated (0); the last of equal names counts, as in ScanNet's
+    own tools. A name in quotes is known with and without them. Raises ScanError.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ScanError(f"{path}: the label table cannot be read ({error})") from error
+    header = [_unquoted(cell) for cell in rows[0]] if rows else []
+    for column in ("raw_category", "nyu40id"):
+        if column not in header:
+            raise ScanError(
+                f"{path}: the label table has no column '{column}' (it has: {', '.join(header)[:200]}); "
+                "ScanNet v2's scannetv2-labels.combined.tsv is needed, the v1 table has other columns"
+            )
+    name_column, id_column = header.index("raw_category"), header.index("nyu40id")
+    table, without_quotes = {}, {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            name, nyu40 = row[name_column].strip(), int(_unquoted(row[id_column]) or 0)
+        except (IndexError, ValueError) as error:
+            raise ScanError(f"{path}: row {line} has no raw_category or no integer nyu40id") from error
+        if not 0 <= nyu40 < NUM_NYU40:
+            raise ScanError(f"{path}: row {line} has nyu40id {nyu40}, not 0 to {NUM_NYU40 - 1}")
+        table[name] = without_quotes[_unquoted(name)] = nyu40
+    return without_quotes | table
+
+
+def named_categories(unknown: Counter, label_table: dict[str, int]) -> str:
+    """The commonest of the categories that the table lacks, how often each, and the name that was probably meant."""
+    in_lower_case = {name.casefold(): name for name in label_table}
+
+    def told(category, count):
+        meant = in_lower_case.get(category.casefold())
+        return f"{category!r} ({count}{f', {meant!r} is probably meant' if meant else ''})"
+
+    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    return ", ".join(told(*entry) for entry in unknown.most_common(NAMED)) + more
+
+
+def read_axis_alignment(path) -> np.ndarray | None:
+    """(4, 4) float64 from a scan's `key = value` file; None if there is no such file or no axisAlignment in it.
+
+    Raises ScanError if the key is spelt otherwise, or if its value is no rigid motion.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            return None
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error})") from error
+    values = {key.strip(): value for key, _, value in (line.partition("=") for line in lines)}
+    if "axisAlignment" not in values:
+        if close := [key for key in values if difflib.get_close_matches("axisalignment", [key.lower()], cutoff=0.8)]:
+            raise ScanError(f"{path}: has the key '{close[0]}'; it has to be spelt axisAlignment")
+        return None
+    try:
+        matrix = np.array([float(number) for number in values["axisAlignment"].split()]).reshape(4, 4)
+    except ValueError as error:
+        raise ScanError(f"{path}: axisAlignment is not 16 numbers") from error
+    if not np.isfinite(matrix).all():
+        raise ScanError(f"{path}: axisAlignment holds NaN or infinite numbers")
+    rotation = matrix[:3, :3]
+    turns = np.abs(rotation.T @ rotation - np.eye(3)).max() <= RIGID and np.linalg.det(rotation) > 0
+    if not turns or np.abs(matrix[3] - [0, 0, 0, 1]).max() > RIGID:
+        raise ScanError(f"{path}: axisAlignment is no rigid motion: a rotation, a translation and 0 0 0 1, row by row")
+    return matrix
+
+
+def _labels_from_ply(path, stray, mesh):
+    """(V,) uint8 of labels.ply, whose vertices have to be the mesh's in its order; ids in `stray` become 0."""
+    ply = read_ply(path)
+    labels = ply_column(path, ply, "vertex", "label", "iu")
+    if len(labels) != len(mesh.xyz):
+        raise ScanError(f"{path}: {len(labels)} labels for the mesh's {len(mesh.xyz)} vertices")
+    xyz = np.stack([ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"], axis=1).astype(np.float64)
+    there = mesh.xyz if mesh.offset is None else mesh.xyz + mesh.offset
+    apart = ~(np.abs(xyz - there).max(axis=1) <= SAME_PLACE)  # NaN too
+    if apart.any():
+        first = np.flatnonzero(apart)[0]
+        raise ScanError(
+            f"{path}: its vertices are not the mesh's, or in another order: vertex {first} is at {_place(xyz[first])}, "
+            f"the mesh's at {_place(there[first])}. Write it again with the mesh's own vertices"
+        )
+    labels = np.where(np.isin(labels, list(stray)), 0, labels)
+    outside = np.unique(labels[(labels < 0) | (labels >= NUM_NYU40)])
+    if len(outside):
+        raise ScanError(f"{path}: labels {', '.join(map(str, outside[:5]))} are not nyu40 ids (0 to {NUM_NYU40 - 1})")
+    return labels.astype(np.uint8)
+
+
+def _place(point):
+    return " ".join(f"{value:.3f}" for value in point)
+
+
+def _labels_from_segments(segments_path, aggregation_path, label_table, vertices):
+    """(V,) uint8: each annotated instance gives its segments' vertices the id of its category; the unknown categories.
+
+    Categories that the table lacks are unannotated (0), an error if nothing else is left. An instance listed twice
+    (scene0217_00) changes nothing; of instances that share a segment the last counts, as in ScanNet's own tools.
+    """
+    segments = _integers(segments_path, "segIndices", _read_json(segments_path).get("segIndices"))
+    if len(segments) != vertices:
+        raise ScanError(f"{segments_path}: {len(segments)} segment indices for the mesh's {vertices} vertices")
+    if segments.min() < 0:
+        raise ScanError(f"{segments_path}: negative segment index {segments.min()}")
+    groups = _read_json(aggregation_path).get("segGroups")
+    if not isinstance(groups, list):
+        raise ScanError(f"{aggregation_path}: 'segGroups' is not a list")
+    members = [np.zeros(0, np.int64)]  # the segments of each group
+    for number, group in enumerate(groups):
+        if not isinstance(group, dict) or not isinstance(group.get("label"), str):
+            raise ScanError(f"{aggregation_path}: segGroups[{number}] has no 'label'")
+        members.append(_integers(aggregation_path, f"segGroups[{number}].segments", group.get("segments")))
+    categories = [group["label"].strip() for group in groups]
+    unknown = Counter(category for category in categories if category not in label_table)
+    group_label = np.array([label_table.get(category, 0) for category in categories], np.uint8)
+    group_of_member = np.repeat(np.arange(len(groups)), [len(ids) for ids in members[1:]])
+    members = np.concatenate(members)
+
+    segment_ids, segment_of_vertex = np.unique(segments, return_inverse=True)
+    position = np.minimum(np.searchsorted(segment_ids, members), len(segment_ids) - 1)
+    if len(absent := np.flatnonzero(segment_ids[position] != members)):
+        number, segment = group_of_member[absent[0]], members[absent[0]]
+        raise ScanError(f"{aggregation_path}: segGroups[{number}] lists segment {segment}, which no vertex has")
+    segment_label = np.zeros(len(segment_ids), np.uint8)
+    segment_label[position] = group_label[group_of_member]  # in the groups' order, so the last one stays
+    if unknown and not segment_label.any():
+        raise ScanError(
+            f"{aggregation_path}: no label is left, as the label table lacks {named_categories(unknown, label_table)}"
+        )
+    return segment_label[segment_of_vertex], unknown
+
+
+def _unquoted(cell):
+    """As a spreadsheet reads it: "a ""b"" c" is a "b" c."""
+    return "".join(next(csv.reader([cell.strip()], delimiter="\t"))).strip()
+
+
+def _read_json(path):
+    try:
+        if not path.is_file():
+            raise ScanError(f"{path}: missing, and labels from the label table need it")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ScanError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ScanError(f"{path}: holds a JSON {type(content).__name__}, not an object")
+    return content
+
+
+def _integers(path, key, values):
+    """The JSON list of integers `values`, found at `key`, as an (n,) int64 array."""
+    if not isinstance(values, list) or not all(type(value) is int and abs(value) < 2**63 for value in values):
+        raise ScanError(f"{path}: '{key}' is not a list of integers")
+    return np.array(values, dtype=np.int64)

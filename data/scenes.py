@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 
 from data.atomic_write import replacing
-from data.scannet import NUM_NYU40, SPLITS
+from data.labels import NUM_NYU40
 
 FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.json"
 SCENE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # becomes a file name: nothing that could be a path
 FIELDS = {  # name: (dtype, values a row); a row is a vertex, or a triangle for faces

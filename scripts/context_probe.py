@@ -36,9 +36,9 @@ from data import augment
 from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE, CONTEXT, tile_draws
 from data.datasets import POINT_FEATURES, scene_files
-from data.scannet import NUM_CLASSES, NYU40_TO_CLASS
+from data.labels import NUM_CLASSES, NYU40_TO_CLASS
+from data.rooms.rooms import TELLING_STEPS, TILES
 from data.scenes import SceneError, read_manifest
-from data.synthetic import TELLING_STEPS, TILES
 from eval_scannet import choose_device, whole_number
 from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum

@@ -38,8 +38,8 @@ from data.atomic_write import replacing
 from data.board import add_points
 from data.coloured_ply import UNLABELLED, class_colours, colours_of_scene, write_coloured
 from data.datasets import SceneFile, WholeScenes, scene_files
-from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE, SPLITS
-from data.scenes import SceneError, read_manifest
+from data.labels import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
+from data.scenes import SPLITS, SceneError, read_manifest
 from eval_scannet import run_folder, whole_number
 from models import checkpoint
 from models.latentgnn import LatentGNN

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.synthetic import SHARES, make_dataset, share_bounds
+from data.rooms.rooms import SHARES, make_dataset, share_bounds
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,9 +24,9 @@ from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import KEPT, RGB, with_prediction
 from data.datasets import POINT_FEATURES, SceneTiles, chunk_size_of
+from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 from data.oddities import oddities, sizes
-from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
-from data.scans import MAX_EXTENT, ScanError, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
+from data.ply import MAX_EXTENT, ScanError, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
 from eval_scannet import choose_device, run_scene, whole_number
 from models import checkpoint
 from models.stopping import error_line

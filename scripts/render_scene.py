@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from data.coloured_ply import RGB, UNLABELLED, class_colours
-from data.scannet import CLASS_NAMES, NUM_NYU40, NYU40_TO_CLASS, PALETTE
-from data.scans import ScanError, ply_column, ply_triangles, read_ply
+from data.labels import CLASS_NAMES, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.ply import ScanError, ply_column, ply_triangles, read_ply
 
 ELEVATION, AZIMUTH = np.deg2rad(48), np.deg2rad(28)  # the view, from the long side of the room
 CAMERA_DISTANCE = 2.2  # of the scene's diagonal

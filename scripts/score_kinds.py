@@ -3,7 +3,7 @@
     python scripts/score_kinds.py --scans datasets/synthetic_scans --predictions runs/x/eval/val-1a2b3c4d/predictions
 
 --predictions is what eval_scannet.py --predictions writes. Over the annotated vertices of these objects, for each kind
-(local, near, room; data/synthetic.py says what they are):
+(local, near, room; data/rooms/rooms.py says what they are):
 
 right        right / all vertices
 answered     answered with a class of the object's pair / all: where that is small, the network does not know the pair
@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from data.scannet import CLASS_NAMES, NYU40_TO_CLASS
-from data.scans import scan_files
-from data.synthetic_objects import PAIRS
+from data.labels import CLASS_NAMES, NYU40_TO_CLASS
+from data.rooms.objects import PAIRS
+from data.scannet import scan_files
 
 KINDS = ("local", "near", "room")
 Counts = dict[str, dict[str, dict[str, list[int]]]]  # kind -> pair -> class -> vertices, answered, right

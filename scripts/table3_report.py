@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from data.atomic_write import replacing
-from data.synthetic import TILES
+from data.rooms.rooms import TILES
 from scripts import score_kinds
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from data.scannet import NUM_NYU40
+from data.labels import NUM_NYU40
 from data.scenes import FORMAT_VERSION, Scene, write_manifest, write_scene
 
 

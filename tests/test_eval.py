@@ -11,7 +11,7 @@ from plyfile import PlyData
 import eval_scannet
 from data.coloured_ply import RIGHT, UNLABELLED, WRONG
 from data.datasets import WholeScenes, scene_files
-from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS, PALETTE
+from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS, PALETTE
 from data.scenes import read_manifest, read_scene, write_scene
 from models import checkpoint, pointnet2
 

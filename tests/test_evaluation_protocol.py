@@ -10,7 +10,7 @@ import eval_scannet
 from data import metrics
 from data.chunks import Draw
 from data.datasets import LabelPolicy, SceneTiles, scene_files
-from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
+from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
 from data.scenes import read_manifest
 from models import checkpoint, pointnet2
 

@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import ops
 from data.datasets import SceneFile, SceneTiles, WholeScenes
-from data.scannet import NUM_NYU40
+from data.labels import NUM_NYU40
 from data.scenes import Scene, write_scene
 from eval_scannet import evaluate, whole_number
 from models import pointnet2

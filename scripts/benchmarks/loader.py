@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import ops
-from data import synthetic
 from data.datasets import ChunkBatches, SceneFile, TrainingChunks, scene_files
-from data.scannet import NUM_NYU40
+from data.labels import NUM_NYU40
+from data.rooms import rooms
+from data.rooms.meshes import segments
 from data.scenes import FORMAT_VERSION, Scene, SceneError, read_manifest, write_manifest, write_scene
-from data.synthetic_mesh import segments
 from eval_scannet import choose_device, whole_number
 from models import pointnet2
 from scripts.benchmarks import memory, step, timing
@@ -130,13 +130,13 @@ def rooms_side_by_side(first: int, vertices: int) -> tuple[np.ndarray, np.ndarra
     """xyz (V, 3) float32 and nyu40 (V,) uint8 of the synthetic rooms from `first` on, and the first that is left."""
     places, labels, width = [], [], 0.0
     while sum(map(len, labels)) < vertices:
-        plan = synthetic.plan_room(SEED, "train", first)
+        plan = rooms.plan_room(SEED, "train", first)
         rng = np.random.default_rng(plan.seed)
-        names = [*synthetic.SHELL, *(item.name for item in plan.items)]
-        xyz, _, owner, piece = synthetic.mesh_room(plan, rng)
+        names = [*rooms.SHELL, *(item.name for item in plan.items)]
+        xyz, _, owner, piece = rooms.mesh_room(plan, rng)
         segment, segment_owner = segments(piece, owner)
-        annotated = synthetic.annotate(names, segment, segment_owner, rng)[segment]  # -1 is the last entry, 0
-        labels.append(np.array([*(synthetic.NYU40[name] for name in names), 0], dtype=np.uint8)[annotated])
+        annotated = rooms.annotate(names, segment, segment_owner, rng)[segment]  # -1 is the last entry, 0
+        labels.append(np.array([*(rooms.NYU40[name] for name in names), 0], dtype=np.uint8)[annotated])
         places.append(xyz + [width - xyz[:, 0].min(), 0, 0])
         width = places[-1][:, 0].max() + GAP
         first += 1

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from data import board
 from data.coloured_ply import UNLABELLED
 from data.datasets import WholeScenes, scene_files
-from data.scannet import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
+from data.labels import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
 from data.scenes import read_manifest
 
 

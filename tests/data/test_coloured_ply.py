@@ -2,7 +2,7 @@ import numpy as np
 from plyfile import PlyData
 
 from data.coloured_ply import RIGHT, UNLABELLED, WRONG, class_colours, error_colours, write_coloured
-from data.scannet import PALETTE
+from data.labels import PALETTE
 
 
 def test_colours_of_ids():

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from data import augment, datasets
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import ChunkBatches, LabelPolicy, SceneFile, TrainingChunks, WholeScenes
-from data.scannet import NUM_NYU40
+from data.labels import NUM_NYU40
 from data.scenes import Scene, SceneError, write_scene
 
 

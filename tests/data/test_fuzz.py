@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scenes import ALL, make_manifest, make_scene
 
-from data.scannet import NUM_NYU40
-from data.scans import ScanError, read_label_table, read_mesh, read_scan, scan_files
+from data.labels import NUM_NYU40
+from data.ply import ScanError, read_mesh
+from data.scannet import read_label_table, read_scan, scan_files
 from data.scenes import FILTERS, SceneError, read_manifest, read_scene, write_scene
 
 MEMORY = 4e6, 100  # bytes, and times the file's size: no reader takes more

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data import metrics
-from data.scannet import CALIBRATION_WEIGHTS, NUM_CLASSES
+from data.labels import CALIBRATION_WEIGHTS, NUM_CLASSES
 
 
 def brute_force_first_in_voxel(xyz, size):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.oddities import oddities
-from data.synthetic_mesh import box_mesh
+from data.rooms.meshes import box_mesh
 
 FINE = 1e-7  # m between neighbouring float32 numbers
 

@@ -8,7 +8,7 @@ import pytest
 
 from data import chunks, metrics
 from data.datasets import SceneFile, TrainingChunks
-from data.scannet import CALIBRATION_WEIGHTS, NUM_NYU40
+from data.labels import CALIBRATION_WEIGHTS, NUM_NYU40
 from data.scenes import Scene, write_scene
 
 

@@ -15,7 +15,7 @@ from processes import KILLED, NO_FAULT, finish, start
 
 import eval_scannet
 from data import chunks
-from data.scannet import CLASS_NAMES
+from data.labels import CLASS_NAMES
 from data.scenes import read_manifest, read_scene, write_manifest, write_scene
 from models import checkpoint, pointnet2
 from models.stopping import GRACE

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.scannet import CLASS_NAMES
-from data.synthetic import TELLING_COLOURS
+from data.labels import CLASS_NAMES
+from data.rooms.rooms import TELLING_COLOURS
 from models.latentgnn import LatentGNN
 from scripts import context_probe, make_synthetic, preprocess_scannet
 

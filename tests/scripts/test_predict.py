@@ -7,8 +7,8 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from data.coloured_ply import UNLABELLED, write_coloured
-from data.scannet import PALETTE
-from data.synthetic_mesh import box_mesh
+from data.labels import PALETTE
+from data.rooms.meshes import box_mesh
 from models import checkpoint, pointnet2
 from scripts import predict
 

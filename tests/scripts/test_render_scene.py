@@ -4,7 +4,7 @@ from matplotlib.image import imread
 from plyfile import PlyData, PlyElement
 
 from data.coloured_ply import write_coloured
-from data.synthetic_mesh import box_mesh
+from data.rooms.meshes import box_mesh
 from scripts import render_scene
 
 RED, GREY = (200, 20, 20), (120, 120, 120)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.synthetic_objects import Box
+from data.rooms.objects import Box
 
 SPACING = 0.038  # m between vertices of furniture: about 800 vertices a square metre
 JITTER = 0.38  # of the spacing, within the surface

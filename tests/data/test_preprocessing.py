@@ -11,8 +11,10 @@ import pytest
 from numpy.lib.recfunctions import repack_fields
 from plyfile import PlyData, PlyElement
 
+from data import preprocessing
 from data.coloured_ply import write_comparison
-from data.scans import read_scan, scan_files, vertex_normals
+from data.ply import vertex_normals
+from data.scannet import read_scan, scan_files
 from data.scenes import FIELDS, read_manifest, read_scene
 from scripts import preprocess_scannet
 
@@ -199,7 +201,7 @@ def test_odd_scans_are_told_and_kept_as_they_are(write_raw_scan, tmp_path, capsy
     raw = read_scan(write_raw_scan("scene0001_00", side=3))
     assert preprocess(tmp_path) == 0
     said = capsys.readouterr().out
-    assert said.count("odd: ") == 1 and re.search("odd: .*scene0001_00: .* small for a room", said)
+    assert said.count("odd: ") == 1 and re.search("odd: scene0001_00: .* small for a room", said)
     assert "1 of 2 scans read (0 were whole already and not looked at) look odd" in said
     np.testing.assert_array_equal(read_scene(tmp_path / "out" / "scenes" / "scene0001_00.h5").xyz, raw.xyz)
 
@@ -233,9 +235,9 @@ def test_failures_cost_a_line_each(write_raw_scan, tmp_path, capsys):
 def test_an_unexpected_error_is_a_failure_too(write_raw_scan, tmp_path, monkeypatch):
     write_raw_scan("scene0000_00")
     write_raw_scan("scene0001_00")
-    read = preprocess_scannet.read_scan
+    read = preprocessing.read_scan
     monkeypatch.setattr(
-        preprocess_scannet,
+        preprocessing,
         "read_scan",
         lambda folder, table: read(folder, table) if folder.name < "scene0001" else 1 / 0,
     )
@@ -335,7 +337,7 @@ def test_a_scan_moved_out_of_test_needs_labels(write_raw_scan, tmp_path):
 
 def test_a_scan_that_changes_while_it_is_read_is_made_again(write_raw_scan, tmp_path, monkeypatch):
     mesh = scan_files(write_raw_scan())["mesh"]
-    read = preprocess_scannet.read_scan
+    read = preprocessing.read_scan
 
     def downloaded_meanwhile(folder, table):
         scan = read(folder, table)
@@ -343,7 +345,7 @@ def test_a_scan_that_changes_while_it_is_read_is_made_again(write_raw_scan, tmp_
         return scan
 
     with monkeypatch.context() as patch:
-        patch.setattr(preprocess_scannet, "read_scan", downloaded_meanwhile)
+        patch.setattr(preprocessing, "read_scan", downloaded_meanwhile)
         assert preprocess(tmp_path) == 0
     before = snapshot(tmp_path / "out")["scenes/scene0000_00.h5"]
     assert preprocess(tmp_path) == 0
@@ -491,9 +493,9 @@ def die(task):
 
 def test_a_killed_worker_is_a_failure_not_a_hang(tmp_path, monkeypatch):
     names = [f"scene{space:04}_00" for space in range(3)]
-    tasks = [preprocess_scannet.Task(name, tmp_path / name, "train", tmp_path, None, False, False) for name in names]
-    monkeypatch.setattr(preprocess_scannet, "attempt", die)
-    results = list(preprocess_scannet.run(tasks, workers=2))
+    tasks = [preprocessing.Task(name, tmp_path / name, "train", tmp_path, None, False, False) for name in names]
+    monkeypatch.setattr(preprocessing, "attempt", die)
+    results = list(preprocessing.run(tasks, workers=2))
     assert sorted(result.scan_id for result in results) == names
     assert all("a worker process was killed" in result.cause for result in results)
 
@@ -502,7 +504,7 @@ def test_ctrl_c(write_raw_scan, tmp_path, monkeypatch, capsys):
     """What was made stays, no manifest claims to be complete, and the next run goes on."""
     for space in range(3):
         write_raw_scan(f"scene{space:04}_00")
-    attempt = preprocess_scannet.attempt
+    attempt = preprocessing.attempt
 
     def interrupted(task):
         if task.scan_id == "scene0001_00":
@@ -510,7 +512,7 @@ def test_ctrl_c(write_raw_scan, tmp_path, monkeypatch, capsys):
         return attempt(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(preprocess_scannet, "attempt", interrupted)
+        patch.setattr(preprocessing, "attempt", interrupted)
         assert preprocess(tmp_path) == 130
     assert list(contents(tmp_path / "out")) == ["scenes/scene0000_00.h5"]
     assert preprocess(tmp_path) == 0

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from plyfile import PlyData
 
-from data.scannet import CLASS_TO_NYU40, NYU40_TO_CLASS
-from data.scans import read_label_table, read_scan
-from data.synthetic import (
+from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
+from data.rooms.meshes import SMALLEST_SEGMENT, box_mesh, part_mesh, seen_faces, segments
+from data.rooms.objects import COMPANIONS, CUES, FURNITURE, PAIRS, ROOM_TYPES, Box
+from data.rooms.rooms import (
     FAR,
     NEAR,
     NYU40,
@@ -24,8 +25,7 @@ from data.synthetic import (
     types_with,
     write_room,
 )
-from data.synthetic_mesh import SMALLEST_SEGMENT, box_mesh, part_mesh, seen_faces, segments
-from data.synthetic_objects import COMPANIONS, CUES, FURNITURE, PAIRS, ROOM_TYPES, Box
+from data.scannet import read_label_table, read_scan
 from scripts import make_synthetic
 from scripts.score_kinds import objects_of_pairs
 

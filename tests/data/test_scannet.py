@@ -9,15 +9,8 @@ import pytest
 from numpy.lib.recfunctions import repack_fields
 from plyfile import PlyData, PlyElement
 
-from data.scans import (
-    ScanError,
-    named_categories,
-    read_label_table,
-    read_mesh,
-    read_scan,
-    scan_files,
-    vertex_normals,
-)
+from data.ply import ScanError, read_mesh, vertex_normals
+from data.scannet import named_categories, read_label_table, read_scan, scan_files
 
 NYU40 = np.repeat([1, 2, 5, 0], 9)  # of the fixture's scan: four segments of nine vertices, the last unannotated
 

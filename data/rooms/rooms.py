@@ -1,7 +1,7 @@
 """Rooms in ScanNet's raw layout that teach something true: look-alike objects that only the room tells apart.
 
 `plan_room` decides a room's type, what stands where, and every label; `write_room` meshes a plan and writes its scan.
-An object of a pair (synthetic_objects.PAIRS) is of one kind, which a side file of the scan names:
+An object of a pair (objects.PAIRS) is of one kind, which a side file of the scan names:
 
     local   it carries the cue of its class
     near    it carries none; a companion 0.6 to 1.4 m away decides, inside a 1.5 m chunk
@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from data.chunks import CHUNK_SIZE, CONTEXT
 from data.coloured_ply import write_coloured
-from data.scannet import CLASS_NAMES, CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
-from data.synthetic_mesh import box_mesh, part_mesh, roughen, seen_faces, segments
-from data.synthetic_objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
+from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.rooms.meshes import box_mesh, part_mesh, roughen, seen_faces, segments
+from data.rooms.objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
 
 FIRST_SPACE = {"train": 1000, "val": 6000}  # scan ids scene<space>_00; ScanNet's own spaces end at 806
 MOST_SCENES = 6000  # more would meet the validation's spaces
