@@ -19,8 +19,11 @@ def batch_norm_relu(x: Tensor, norm: nn.BatchNorm1d, copies: Tensor | None = Non
     Raises ValueError in training mode when there is a single row, which has no variance.
     """
     if not rows.ready(x):
-        if x.device.type != "cpu" or not norm.training:
+        if x.device.type != "cpu":
             return F.relu(norm(x))
+        if not norm.training:  # the arithmetic of ops/rows.cpp: the same bits
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            return F.relu((x.to(norm.weight.dtype) - norm.running_mean) * scale + norm.bias)
         columns = x.t().unsqueeze(0).contiguous()  # (1, C, R): of rows, torch's statistics are 100 times less accurate
         return F.relu(norm(columns))[0].t().contiguous()
     x = x.to(norm.weight.dtype)  # from half precision under autocast
@@ -31,7 +34,7 @@ def batch_norm_relu_max(x: Tensor, norm: nn.BatchNorm1d, start: Tensor, copies: 
     """The maximum of batch_norm_relu(x) over the pairs start[i] to start[i + 1] - 1 of each centre i:
     x (P, C), start (G + 1,) int64 rising, no centre without a pair -> (G, C)."""
     if not rows.ready(x):
-        return batch_norm_relu(x, norm).unflatten(0, (len(start) - 1, -1)).amax(1)  # equally many pairs a centre
+        return batch_norm_relu(x, norm).unflatten(0, (start.shape[0] - 1, -1)).amax(1)  # equally many pairs a centre
     x = x.to(norm.weight.dtype)
     return rows.NormaliseReLUMax.apply(*_prepare(x, norm, copies), start)
 

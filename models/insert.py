@@ -6,6 +6,8 @@
 This file needs nothing but torch: copy it into another project as it is.
 """
 
+import functools
+
 from torch import Tensor, nn
 
 NAME = "context"  # of the new child; its parameters are <path>.context.* in the state_dict
@@ -23,7 +25,8 @@ def insert_context(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
         blocks: path, as in model.named_modules() -> a module that maps the output of the one at that path, a single
             tensor, to a tensor of the same shape.
 
-    Raises ValueError for a path that does not exist or that has a context layer already; nothing is changed then.
+    Raises ValueError for a path that does not exist or that has a context layer already; nothing is changed then. The
+    network raises ValueError when it runs and the module at a path returns something other than one tensor.
     """
     stages = {}
     for path in blocks:
@@ -43,10 +46,22 @@ def insert_context(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
 
     for path, stage in stages.items():
         stage.add_module(NAME, blocks[path].train(stage.training))
+        blocks[path].register_forward_pre_hook(functools.partial(_check_output, path))
         if type(stage).forward is not nn.Sequential.forward:  # an nn.Sequential runs its children in order
             stage.register_forward_hook(_through_context)
 
 
+# Hooks are functions of the module, not closures or methods: those of a copied or unpickled network find their own.
+
+
+def _check_output(path: str, block: nn.Module, inputs: tuple) -> None:
+    for output in inputs:
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"insert_context: {path!r} returned a {type(output).__name__}, but {type(block).__name__} takes one "
+                "tensor: give the path of a module that returns that alone (model.named_modules() lists all paths)"
+            )
+
+
 def _through_context(stage: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    """A function of the module, not a closure or a method: hooks of a copied or unpickled network find their own."""
     return getattr(stage, NAME)(output)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 MIN_LENGTH = 1e-12  # that vectors are divided by, as in F.normalize
 CACHED = 2**17  # values, half a MiB in float32
 WEIGHT_INIT_STD = 0.01  # of W, as in the authors' released module
+HALF_PRECISION = (torch.float16, torch.bfloat16)
 L2V_NORMS = ("nodes", "points")
 WEIGHT_SIDES = ("visible", "latent", None)
+LAYOUTS = {"rows": "(B, N, C)", "channels_first": "(B, C, N)"}  # of points
 
 
 class LatentGNN(nn.Module):
@@ -40,6 +42,7 @@ class LatentGNN(nn.Module):
         norm: what makes a normalisation of (B, channels, N) from its number of channels; None leaves it out.
         residual: X + scale * X~, with a learned scale (the paper's lambda) that starts at 0 (Eq. 15): a fresh layer is
             the identity, and its other parameters get no gradient before the scale has moved. Otherwise X~ alone.
+        layout: of points: "rows" (B, N, C) or "channels_first" (B, C, N). Maps are channels-first always.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class LatentGNN(nn.Module):
         weight: str | None = "visible",
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,
         residual: bool = True,
+        *,
+        layout: str = "rows",
     ):
         super().__init__()
         for name, value in (("latent_nodes", latent_nodes), ("kernels", kernels), ("stride", stride)):
@@ -66,7 +71,9 @@ class LatentGNN(nn.Module):
             raise ValueError('LatentGNN: symmetric normalises over the latent nodes, so it needs l2v_norm="nodes"')
         if weight not in WEIGHT_SIDES:
             raise ValueError(f"LatentGNN: weight must be one of {WEIGHT_SIDES}, got {weight!r}")
-        self.channels, self.latent_nodes, self.kernels = channels, latent_nodes, kernels
+        if layout not in LAYOUTS:
+            raise ValueError(f"LatentGNN: layout must be one of {tuple(LAYOUTS)}, got {layout!r}")
+        self.channels, self.latent_nodes, self.kernels, self.layout = channels, latent_nodes, kernels, layout
         self.symmetric, self.l2v_norm, self.weight_side = symmetric, l2v_norm, weight
 
         def conv(channels_in: int, channels_out: int) -> nn.Sequential:  # 1x1, normalised
@@ -86,25 +93,28 @@ class LatentGNN(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1)) if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Points (B, N, C), or a channels-first map (B, C, H, W) or (B, C, D, H, W) -> the same shape and dtype.
+        """Points in the layer's layout, or a map (B, C, H, W) or (B, C, D, H, W) -> the same shape and dtype.
 
         Computes in float32 at least, under autocast too: the squares that L2 normalisation sums underflow in float16.
+        Weights are of the dtype of x, or float32 where x is of half precision: so they are to be trained, in a network
+        under torch.autocast, for half precision rounds small steps away.
 
-        Raises ValueError for another number of axes or channels, and, from batch norm in training mode, when
-        B * N = 1: a single value a channel has no variance.
+        Raises ValueError for another number of axes or channels, for weights of another dtype, and, from batch norm in
+        training mode, when B * N = 1: a single value a channel has no variance.
         """
-        if x.dim() not in (3, 4, 5):
-            raise ValueError(f"LatentGNN takes (B, N, C), (B, C, H, W) or (B, C, D, H, W), got {tuple(x.shape)}")
-        is_points = x.dim() == 3
-        if x.shape[2 if is_points else 1] != self.channels:
-            layout = "(B, N, C)" if is_points else "(B, C, ...)"
-            raise ValueError(f"LatentGNN was built for C = {self.channels} channels, got {tuple(x.shape)} as {layout}")
+        is_rows = x.dim() == 3 and self.layout == "rows"
+        if x.dim() not in (3, 4, 5) or x.shape[2 if is_rows else 1] != self.channels:
+            points = f'{LAYOUTS[self.layout]} with layout="{self.layout}"'
+            maps = f"(B, C, H, W) or (B, C, D, H, W), of C = {self.channels}"
+            raise ValueError(f"LatentGNN takes points {points}, or maps {maps}, got {tuple(x.shape)}")
+        if is_half_precision(self, self.mixture[0].weight, x, mixed=True):
+            return in_float32(self, x)
         has_autocast = torch.amp.is_autocast_available(x.device.type)  # the meta device has none
         with torch.autocast(x.device.type, enabled=False) if has_autocast else contextlib.nullcontext():
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             # A transposed view is as good an operand of a matrix product as a copy would be
-            update = self.propagate(wide.transpose(1, 2) if is_points else wide.flatten(2))  # (B, C, N)
-            update = update.transpose(1, 2) if is_points else update.view(x.shape)  # the shape of x
+            update = self.propagate(wide.transpose(1, 2) if is_rows else wide.flatten(2))  # (B, C, N)
+            update = update.transpose(1, 2) if is_rows else update.view(x.shape)  # the shape of x
             return (update if self.scale is None else torch.addcmul(wide, self.scale, update)).to(x.dtype)  # Eq. 15
 
     def propagate(self, x: Tensor) -> Tensor:
@@ -118,22 +128,22 @@ class LatentGNN(nn.Module):
         psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True)  # (B, K d, N)
         if self.symmetric:
             psi_l2v = unit(psi_v2l.unflatten(1, (K, d)), 2)  # (B, K, d, N), over nodes
-            z = psi_l2v.flatten(1, 2) @ x_v2l.mT  # (B, K d, c)  Eq. 5
+            z = psi_l2v.flatten(1, 2) @ x_v2l.transpose(1, 2)  # (B, K d, c)  Eq. 5
         else:
-            z = psi_v2l @ x_v2l.mT / length(psi_v2l, 2)  # (B, K d, c)  Eq. 5, psi_v2l over points
+            z = psi_v2l @ x_v2l.transpose(1, 2) / length(psi_v2l, 2)  # (B, K d, c)  Eq. 5, psi_v2l over points
             x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
             psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))
         z = z.unflatten(1, (K, d))  # (B, K, d, c)
         if self.weight_side == "latent":
             z = z @ self.weight  # (B, K, d, c)  Eq. 8
         z_unit = unit(z, 3)  # (B, K, d, c)
-        f = F.softmax(z_unit @ z_unit.mT, dim=3)  # (B, K, d, d)
+        f = F.softmax(z_unit @ z_unit.transpose(2, 3), dim=3)  # (B, K, d, d)
         z = f @ z  # (B, K, d, c)  Eq. 6, 10
         if self.weight_side == "visible":
             z = z @ self.weight  # (B, K, d, c)  A X W of Eq. 12
         if self.l2v_norm == "points":
             z = z / length(psi_l2v, 3)  # (B, K, d, c)
-        x_tilde = z.mT @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
+        x_tilde = z.transpose(2, 3) @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
         if self.l2v_norm == "nodes" and not self.symmetric:
             x_tilde = x_tilde / length(psi_l2v, 2)  # (B, K, c, N)
         x_tilde = x_tilde.flatten(1, 2)  # (B, K c, N)
@@ -153,17 +163,17 @@ def normalised_product(conv: nn.Conv1d, norm: nn.Module, x: Tensor) -> Tensor:
     (outputs, channels), points = weight.shape, x.shape[0] * x.shape[2]
     plain = type(norm) is nn.BatchNorm1d and norm.affine and norm.track_running_stats and norm.momentum is not None
     if not (plain and norm.training and channels < outputs and outputs * points > CACHED):
-        return norm(weight.expand(len(x), -1, -1) @ x)  # expanded, or matmul would copy x to fold B into N
+        return norm(weight.expand(x.shape[0], -1, -1) @ x)  # expanded, or matmul would copy x to fold B into N
     mean = x.mean((0, 2))  # (C,)
     x = x - mean[:, None]  # (B, C, N)
-    covariance = (x @ x.mT).sum(0) / points  # (C, C)
+    covariance = (x @ x.transpose(1, 2)).sum(0) / points  # (C, C)
     variance = (weight @ covariance * weight).sum(1)  # (C',)
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(weight @ mean, norm.momentum)
         norm.running_var.lerp_(variance * (points / (points - 1)), norm.momentum)  # unbiased
     weight = weight * (norm.weight * (variance + norm.eps).rsqrt())[:, None]  # (C', C)
-    return torch.baddbmm(norm.bias[:, None], weight.expand(len(x), -1, -1), x)  # (B, C', N)
+    return torch.baddbmm(norm.bias[:, None], weight.expand(x.shape[0], -1, -1), x)  # (B, C', N)
 
 
 def unit(x: Tensor, dim: int) -> Tensor:
@@ -173,7 +183,17 @@ def unit(x: Tensor, dim: int) -> Tensor:
 
 def length(x: Tensor, dim: int) -> Tensor:
     """L2 norm over one axis, which is kept; at least MIN_LENGTH."""
-    return _Length.apply(x, dim)
+    # torch.func would want a Function that takes it twice as long to call, and a trace with one could not be saved
+    plain = torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    return _length(x, dim) if plain else _Length.apply(x, dim)
+
+
+def _length(x: Tensor, dim: int) -> Tensor:
+    """Of 0 the gradient is 0, as _Length's."""
+    if dim == x.dim() - 1:
+        return torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp(min=MIN_LENGTH)
+    # On the CPU 50 times faster than vector_norm, which does not vectorise over other axes
+    return x.square().sum(dim, keepdim=True).clamp(min=MIN_LENGTH**2).sqrt()
 
 
 class _Length(torch.autograd.Function):
@@ -181,10 +201,7 @@ class _Length(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, dim):
-        if dim == x.dim() - 1:
-            norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_(min=MIN_LENGTH)
-        else:  # on the CPU 50 times faster than vector_norm, which does not vectorise over other axes
-            norm = x.square().sum(dim, keepdim=True).sqrt_().clamp_(min=MIN_LENGTH)
+        norm = _length(x, dim)
         ctx.save_for_backward(x, norm)
         return norm
 
@@ -192,3 +209,44 @@ class _Length(torch.autograd.Function):
     def backward(ctx, grad):
         x, norm = ctx.saved_tensors
         return x * (grad / norm), None
+
+
+def is_half_precision(module: nn.Module, weight: Tensor, x: Tensor, mixed: bool = False) -> bool:
+    """Whether the weights of a module are of half precision; `in_float32` computes with those.
+
+    Raises ValueError if x is of another dtype, unless x alone is of half precision and the weights are float32, under
+    autocast or if the module takes such `mixed` precision by itself.
+    """
+    if x.dtype != weight.dtype:
+        is_mixed = weight.dtype == torch.float32 and x.dtype in HALF_PRECISION
+        if not (is_mixed and (mixed or torch.is_autocast_enabled(x.device.type))):
+            dtypes = f"the input is {x.dtype}, the weights are {weight.dtype}"
+            raise ValueError(f"{type(module).__name__}: {dtypes}: convert one to the dtype of the other")
+    return weight.dtype in HALF_PRECISION
+
+
+def in_float32(module: nn.Module, x: Tensor) -> Tensor:
+    """module.forward(x) with x, parameters and buffers as float32 -> the dtype of x. Buffers keep what changed."""
+    twin = _float32_twin(module)
+    y = twin.forward(x.float())
+    if module.training:
+        with torch.no_grad():
+            for buffer, changed in zip(module.buffers(), twin.buffers(), strict=True):
+                buffer.copy_(changed)
+    return y.to(x.dtype)
+
+
+def _float32_twin(module: nn.Module) -> nn.Module:
+    """A module of float32 copies: gradients reach the originals, and the hooks of the modules inside are called."""
+
+    def wide(tensors: dict) -> dict:
+        return {name: t.float() if t is not None and t.is_floating_point() else t for name, t in tensors.items()}
+
+    twin = object.__new__(type(module))  # copy.copy would do, but torch.compile cannot follow it
+    twin.__dict__.update(
+        module.__dict__,
+        _parameters=wide(module._parameters),
+        _buffers=wide(module._buffers),
+        _modules={name: child and _float32_twin(child) for name, child in module._modules.items()},
+    )
+    return twin

@@ -6,6 +6,8 @@ Shapes: B clouds, N points, C channels, h = C / 2 inner channels.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.latentgnn import LAYOUTS, in_float32, is_half_precision
+
 AFFINITIES = ("dot", "laplacian", "softmax")
 
 
@@ -17,16 +19,20 @@ class NonLocal(nn.Module):
         "laplacian": A = D^-1 S, D the row sums of |S|, the degree of a graph with signed weights.
         "softmax":   A = softmax(S) over each row, the embedded Gaussian.
 
+    layout, of points: "rows" (B, N, C) or "channels_first" (B, C, N). Maps are channels-first always.
+
     Convolutions have no biases, and the scale of the batch norm starts at 0, so that a fresh block is the identity.
     """
 
-    def __init__(self, channels: int, affinity: str = "dot"):
+    def __init__(self, channels: int, affinity: str = "dot", *, layout: str = "rows"):
         super().__init__()
         if channels < 2 or channels % 2:
             raise ValueError(f"NonLocal: channels must be even and at least 2, got {channels}")
         if affinity not in AFFINITIES:
             raise ValueError(f"NonLocal: affinity must be one of {AFFINITIES}, got {affinity!r}")
-        self.channels, self.affinity = channels, affinity
+        if layout not in LAYOUTS:
+            raise ValueError(f"NonLocal: layout must be one of {tuple(LAYOUTS)}, got {layout!r}")
+        self.channels, self.affinity, self.layout = channels, affinity, layout
         self.theta = nn.Conv1d(channels, channels // 2, 1, bias=False)
         self.phi = nn.Conv1d(channels, channels // 2, 1, bias=False)
         self.g = nn.Conv1d(channels, channels // 2, 1, bias=False)
@@ -35,19 +41,27 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C), or a map (B, C, H, W) -> the same shape. ValueError for another number of axes or channels."""
-        if x.dim() == 4:
-            return self.forward(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
-        if x.dim() != 3 or x.shape[2] != self.channels:
-            raise ValueError(f"NonLocal takes (B, N, {self.channels}), got {tuple(x.shape)}")
-        columns = x.transpose(1, 2).contiguous()  # (B, C, N)
+        """Points in the block's layout, or a map (B, C, H, W) -> the same shape and, without autocast, dtype.
+
+        Weights of half precision are computed with in float32. Raises ValueError for another number of axes or
+        channels, and without autocast for weights of another dtype.
+        """
+        is_rows = x.dim() == 3 and self.layout == "rows"
+        if x.dim() not in (3, 4) or x.shape[2 if is_rows else 1] != self.channels:
+            points = f'{LAYOUTS[self.layout]} with layout="{self.layout}"'
+            maps = f"(B, C, H, W), of C = {self.channels}"
+            raise ValueError(f"NonLocal takes points {points}, or maps {maps}, got {tuple(x.shape)}")
+        if is_half_precision(self, self.weight.weight, x):
+            return in_float32(self, x)
+        columns = (x.transpose(1, 2) if is_rows else x.flatten(2)).contiguous()  # (B, C, N)
         theta, phi, g = self.theta(columns), self.phi(columns), self.g(columns)  # (B, h, N) each
         if self.affinity == "dot":  # without a softmax (theta phi^T) g is theta (phi^T g): no N x N matrix
-            y = (g @ (phi / x.shape[1]).transpose(1, 2)) @ theta  # (B, h, N)
+            y = (g @ (phi / phi.shape[2]).transpose(1, 2)) @ theta  # (B, h, N)
         elif self.affinity == "laplacian":
             a = F.normalize(theta.transpose(1, 2) @ phi, p=1, dim=2)  # (B, N, N)
             y = g @ a.transpose(1, 2)  # (B, h, N)
         else:  # of such contiguous tensors torch forms no N x N matrix
-            heads = (t.mT.unsqueeze(1).contiguous() for t in (theta, phi, g))  # (B, 1, N, h) each
-            y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1).mT  # (B, h, N)
-        return x + self.norm(self.weight(y)).transpose(1, 2)  # (B, N, C)
+            heads = (t.transpose(1, 2).unsqueeze(1).contiguous() for t in (theta, phi, g))  # (B, 1, N, h) each
+            y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1).transpose(1, 2)  # (B, h, N)
+        update = self.norm(self.weight(y))  # (B, C, N)
+        return x + (update.transpose(1, 2) if is_rows else update.view(x.shape))  # the shape of x

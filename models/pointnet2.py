@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ops
 from models.cloud import cloud_of, cloud_of_centres
 from models.feature_propagation import FeaturePropagation
-from models.latentgnn import LatentGNN
+from models.latentgnn import LatentGNN, in_float32, is_half_precision
 from models.non_local import NonLocal
 from models.set_abstraction import Scale, SetAbstraction
 from models.shared_mlp import SharedMLP
@@ -109,17 +109,28 @@ class PointNet2(nn.Module):
 
         Any N >= 1 and any order of points; which of them become centres depends on the first. A cloud with fewer
         points than centres repeats some, as it would if points were drawn with replacement.
-        Raises ValueError for another shape, and in training mode for a batch of a single point.
+        In evaluation mode torch.export takes B and N (to ops.MAX_POINTS) as dynamic, and torch.jit.trace gives the same
+        logits for the traced shape; what either saves needs `import ops` where it runs. Weights of half precision are
+        computed with in float32, and the logits are of the points' dtype.
+        Raises ValueError for another shape or dtype than the weights', under torch.onnx.export, and in training mode
+        for weights of half precision or a batch of a single point.
         """
         if points.dim() != 3 or points.shape[1] < 1 or points.shape[2] != 3 + self.config.extra_channels:
             expected = f"(B, N, {3 + self.config.extra_channels}) with N >= 1"
             raise ValueError(f"PointNet2 takes points {expected}, got {tuple(points.shape)}")
+        if torch.onnx.is_in_onnx_export():
+            raise ValueError("PointNet2: ONNX has no furthest point sampling and no ball query: use torch.export")
+        if is_half_precision(self, self.classifier.weight, points):
+            if self.training:
+                advice = "keep float32 weights and train under torch.autocast (train_scannet.py --amp bf16)"
+                raise ValueError(f"PointNet2 does not train weights in {self.classifier.weight.dtype}: {advice}")
+            return in_float32(self, points)
         cloud0 = cloud_of(points)  # N points, R distinct ones in all clouds: rows of features are theirs
         f0 = points[..., 3:].flatten(0, 1)[cloud0.first] if self.config.extra_channels else None  # (R, extra)
 
         # Furthest point sampling of points that are already in its order keeps their order: one call serves all levels.
         index = ops.furthest_point_sample(cloud0.xyz.float(), CENTRES[0])  # (B, 1024)
-        xyz1 = torch.take_along_dim(cloud0.xyz, index.unsqueeze(2), 1)  # (B, 1024, 3)
+        xyz1 = cloud0.xyz.gather(1, index.unsqueeze(2).expand(-1, -1, 3))  # (B, 1024, 3)
         cloud1, cloud2, cloud3, cloud4 = (cloud_of_centres(xyz1[:, :m].contiguous()) for m in CENTRES)
 
         f1 = self.context1(self.sa1(cloud0, f0, cloud1.xyz))  # (B, 1024, 64)   channels of SSG

@@ -83,6 +83,12 @@ def non_local_forward(block: NonLocal, x: Tensor) -> Tensor:
     return x + block.norm(block.weight(y)).transpose(1, 2)
 
 
+def context_forward(layer: nn.Module, x: Tensor) -> Tensor:
+    """(B, N, C) -> (B, N, C); a layer of a class that has no textbook form here is called as it is."""
+    form = {LatentGNN: latentgnn_forward, NonLocal: non_local_forward}.get(type(layer))
+    return form(layer, x) if form else layer(x.contiguous())
+
+
 def pointnet2_forward(model: PointNet2, points: Tensor) -> Tensor:
     """x, y, z and extra features (B, N, 3 + extra) -> logits (B, N, num_classes), as model(points)."""
     xyz = [points[..., :3]]  # of each level, (B, N, 3)
@@ -92,11 +98,7 @@ def pointnet2_forward(model: PointNet2, points: Tensor) -> Tensor:
         index = ops.furthest_point_sample(xyz[level].float(), m)  # (B, M)
         xyz.append(_gather(xyz[level], index))  # (B, M, 3)
         f = set_abstraction_forward(set_abstraction, xyz[level], features[level], xyz[level + 1])  # (B, C, M)
-        if isinstance(context, LatentGNN):
-            f = latentgnn_forward(context, f.transpose(1, 2)).transpose(1, 2)
-        elif isinstance(context, NonLocal):
-            f = non_local_forward(context, f.transpose(1, 2)).transpose(1, 2)
-        features.append(f)
+        features.append(context_forward(context, f.transpose(1, 2)).transpose(1, 2))
     f = features[4]  # (B, C, 16)
     for level in (3, 2, 1, 0):
         layer = model.get_submodule(f"fp{level + 1}")

@@ -22,8 +22,10 @@ WORD = 64  # random bits in one of the generator's numbers
 
 
 def ready(tensor: Tensor) -> bool:
-    """Whether these operators can run: C++ was found, the tensor is a CPU's, and torch is not compiling."""
-    return not torch.compiler.is_compiling() and ops.serves(tensor) is cpu
+    """Whether these operators can run: C++ was found, the tensor is a CPU's and holds values, which it does not where
+    torch compiles, traces or, in torch.func, transforms."""
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not (recorded or torch._C._are_functorch_transforms_active()) and ops.serves(tensor) is cpu
 
 
 class Distinct(NamedTuple):
@@ -49,7 +51,7 @@ def distinct_points(points: Tensor) -> Distinct:
     if not ready(points):
         row = torch.arange(B * N, device=points.device)
         return Distinct(row.view(B, N), row, None)
-    words = points.detach().contiguous().view(torch.int32)
+    words = points.detach().to(torch.promote_types(points.dtype, torch.float32)).contiguous().view(torch.int32)
     row, first = points.new_empty(B, N, dtype=torch.int64), points.new_empty(B * N, dtype=torch.int64)
     number = torch.empty(1, dtype=torch.int64)
     cpu.call("batch_distinct_points", words, B, N, words.shape[2], row, first, number)
@@ -63,7 +65,7 @@ def distinct_neighbours(index: Tensor, row: Tensor) -> Pairs:
     B, M, S = index.shape
     slots = B * M * S
     if not ready(index):
-        row = torch.take_along_dim(row, index.flatten(1), 1).flatten()
+        row = row.gather(1, index.flatten(1)).flatten()
         centre = torch.arange(B * M, device=index.device).repeat_interleave(S)
         return Pairs(row, centre, torch.arange(0, slots + 1, S, device=index.device), None)
     rows, centre, start = index.new_empty(slots), index.new_empty(slots), index.new_empty(B * M + 1)

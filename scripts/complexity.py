@@ -5,9 +5,14 @@ Counted on the models themselves, on one chunk or image, in the textbook form of
 executed needs fewer), with torch.utils.flop_counter. 1x1 convolutions ("conv") and batched matrix products ("products":
 points x points or points x latent nodes) are listed apart. One multiply-add is one MAC, two FLOPs. Not counted: batch
 norm, activations, normalisation, the maximum, the interpolation and the search for neighbours.
+
+A context layer of your own in CONTEXTS of models/pointnet2.py has a line of its own, with the config's defaults. It is
+counted as it is executed and sorted by operator, for which factor is a weight cannot be seen: convolutions, linear
+layers and products of two matrices are "conv", batched products (torch.bmm, einsum) and attention "products".
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -17,13 +22,13 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.chunks import POINTS_PER_CHUNK
 from models import reference
-from models.latentgnn import LatentGNN
 from models.mask_rcnn import MaskRCNNConfig, context_layers
-from models.pointnet2 import PointNet2Config, build
+from models.pointnet2 import CONTEXTS, PointNet2Config, build
 
 BINARY_MILLION = 2**30 / 1000  # MACs; in this unit the paper's figures come closest
 
@@ -48,6 +53,13 @@ ROWS = (
     Row("      latent-side W", PointNet2Config(context="latentgnn", kernels=3, weight="latent"), "PointNet++ SSG"),
     Row("PointNet++ MSG", PointNet2Config(grouping="msg")),
 )
+
+
+def rows() -> list[Row]:
+    """Those of the table, and one for every other context layer that there is."""
+    own = CONTEXTS.keys() - {row.config.context for row in ROWS}
+    return [*ROWS, *(Row(f"  + {name}", PointNet2Config(context=name), ROWS[0].name) for name in sorted(own))]
+
 
 CELLS = 3559  # of a stage 4 map, where the paper's FLOPs come closest: an image of some 800 x 1140 pixels
 PLACES = {
@@ -84,8 +96,8 @@ def count_in_mask_rcnn(config: MaskRCNNConfig) -> dict[str, int]:
         total = dict.fromkeys(("parameters", "conv_macs", "product_macs"), 0)
         for stage, layer in zip(config.stages, layers.values(), strict=True):
             cells = torch.empty(1, -(-CELLS * 4 // 4 ** (stage - 3)), layer.channels)  # a quarter from stage to stage
-            form = reference.latentgnn_forward if isinstance(layer, LatentGNN) else reference.non_local_forward
-            counted = {"parameters": _parameters(layer), **_macs(lambda form=form, x=(layer, cells): form(*x))}
+            form = functools.partial(reference.context_forward, layer, cells)
+            counted = {"parameters": _parameters(layer), **_macs(form)}
             total = {key: value + counted[key] for key, value in total.items()}
     return total
 
@@ -95,12 +107,14 @@ def _parameters(model: torch.nn.Module) -> int:
 
 
 def _macs(forward: Callable) -> dict[str, int]:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # With gradients, and without fused attention: of the operators that take their place otherwise some count nothing
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         forward()
     macs = {operator.__name__: flops // 2 for operator, flops in counter.get_flop_counts()["Global"].items()}
-    conv, products = macs.pop("convolution", 0), macs.pop("bmm", 0)
+    conv = sum(macs.pop(operator, 0) for operator in ("convolution", "mm", "addmm"))
+    products = sum(macs.pop(operator, 0) for operator in ("bmm", "baddbmm"))
     if macs:
-        raise RuntimeError(f"the textbook form uses operators that this count does not sort: {', '.join(macs)}")
+        raise RuntimeError(f"the network uses operators that this count does not sort: {', '.join(macs)}")
     return {"conv_macs": conv, "product_macs": products}
 
 
@@ -116,7 +130,7 @@ def main() -> None:
     table = "{:<20} {:>11} {:>7}  {:>13} {:>9} {:>6}  {:>13} {:>15}".format
     print(table(*header))
     counts, results = {}, []
-    for row in ROWS:
+    for row in rows():
         counted = count(row.config)
         if row.base is None:
             counts[row.name] = counted

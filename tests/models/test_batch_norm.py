@@ -8,6 +8,7 @@ from torch import nn
 
 from models.batch_norm import batch_norm_relu, batch_norm_relu_max, set_batch_norm_momentum
 from models.shared_mlp import SharedMLP
+from ops import rows
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -52,10 +53,18 @@ def test_batch_norm_relu_max_equals_torch(training):
 
     def textbook(x, norm):
         y = F.relu(norm(x[often])).split([copies[a:b].sum() for a, b in itertools.pairwise(start)])
-        return torch.stack([rows.amax(0) for rows in y])
+        return torch.stack([one.amax(0) for one in y])
 
     ours = results(lambda x, norm: batch_norm_relu_max(x, norm, start, copies), x, norm, upstream)
     torch.testing.assert_close(ours, results(textbook, x, norm, upstream), rtol=1e-10, atol=1e-12)
+
+
+def test_both_forms_have_the_same_bits_in_evaluation(monkeypatch):
+    x, norm, start = normal(300, 5).float(), make_norm().float().eval(), torch.arange(0, 301, 10)
+    expected = batch_norm_relu(x, norm), batch_norm_relu_max(x, norm, start, None)
+    monkeypatch.setattr(rows, "ready", lambda tensor: False)
+    assert torch.equal(batch_norm_relu(x, norm), expected[0])
+    assert torch.equal(batch_norm_relu_max(x, norm, start, None), expected[1])
 
 
 def test_batch_norm_relu_is_accurate_on_many_rows(either_form):
@@ -87,7 +96,7 @@ def test_set_batch_norm_momentum():
     model = nn.ModuleDict({"a": SharedMLP((3, 4)), "b": nn.BatchNorm1d(4)})
     set_batch_norm_momentum(model, 0.25)
     assert model["a"].norms[0].momentum == model["b"].momentum == 0.25
-    rows = normal(10, 3, dtype=torch.float32)
-    model["a"](rows)
-    expected = 0.25 * F.linear(rows, model["a"].linears[0].weight).mean(0)
+    x = normal(10, 3, dtype=torch.float32)
+    model["a"](x)
+    expected = 0.25 * F.linear(x, model["a"].linears[0].weight).mean(0)
     torch.testing.assert_close(model["a"].norms[0].running_mean, expected)

@@ -129,6 +129,24 @@ def test_a_wrong_path_or_a_second_layer_raises_before_anything_changes(wrong, me
     insert_context(model, {"body.layer1": layer(0.7)})  # the right one still can be
 
 
+class TwoOutputs(nn.Module):
+    def __init__(self, container):
+        super().__init__()
+        self.container = container
+
+    def forward(self, x):
+        return self.container({"out": x, "aux": x})
+
+
+@pytest.mark.parametrize("container", [dict, tuple])
+@pytest.mark.parametrize("path", ["1", "1.0"], ids=["sequential", "plain"])
+def test_a_stage_that_returns_no_single_tensor_is_named(path, container):
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(TwoOutputs(container)))
+    insert_context(model, {path: layer(0.7)})
+    with pytest.raises(ValueError, match=f"'{path}' returned a {container.__name__}, .*LatentGNN.*give the path"):
+        model(IMAGES)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copied_network_uses_its_own_layers(copied):
     model = with_context(*PATHS.values())

@@ -1,14 +1,17 @@
 import ast
 import copy
+import io
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 from models import latentgnn
-from models.latentgnn import LatentGNN
+from models.latentgnn import LAYOUTS, LatentGNN
 from models.reference import latentgnn_forward
 
 VARIANTS = [
@@ -91,7 +94,7 @@ def test_gradcheck(options):
     parameters = dict(layer.named_parameters())
 
     def function(x, *values):
-        return torch.func.functional_call(layer, dict(zip(parameters, values, strict=True)), (x,))
+        return functional_call(layer, dict(zip(parameters, values, strict=True)), (x,))
 
     assert torch.autograd.gradcheck(function, (x, *parameters.values()))
 
@@ -142,6 +145,21 @@ def test_maps_equal_points(shape):
     torch.testing.assert_close(layer(maps.transpose(2, 3)), expected.transpose(2, 3), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_decides_where_as_many_points_as_channels_have_theirs(layout):
+    rows, layer, x = make(), make(layout=layout), cloud(2, 16, 16)
+    expected = rows(x) if layout == "rows" else rows(x.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    maps = cloud(2, 16, 5, 7)
+    assert torch.equal(make(layout=layout)(maps), make()(maps))
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("rows", (2, 16, 50)), ("channels_first", (2, 50, 16))])
+def test_points_in_another_layout_raise_and_name_it(layout, shape):
+    with pytest.raises(ValueError, match=f'layout="{layout}".*{re.escape(str(shape))}'):
+        make(layout=layout)(cloud(*shape))
+
+
 def test_single_point_in_evaluation():
     layer = make().eval()
     assert torch.isfinite(layer(cloud(1, 1, 16))).all()
@@ -185,10 +203,75 @@ def test_autocast_computes_in_float32(dtype):
     assert all(torch.isfinite(p.grad).all() for p in layer.parameters())
 
 
-def test_compiles_without_graph_breaks():
-    layer, x = make(kernels=2, dtype=torch.float32), cloud(2, 40, 16, dtype=torch.float32)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_computed_with_in_float32(dtype, training):
+    half, x = make(kernels=2, dtype=dtype).train(training), cloud(2, 40, 16, dtype=dtype).requires_grad_()
+    wide, calls = copy.deepcopy(half).float(), []
+    half.register_forward_hook(lambda layer, inputs, output: calls.append(output.dtype))
+    y, expected = half(x), wide(x.detach().float())
+    assert torch.equal(y, expected.to(dtype)) and calls == [dtype]
+    y.sum().backward()
+    expected.to(dtype).sum().backward()
+    assert torch.isfinite(x.grad).all()
+    for (name, ours), theirs in zip(half.named_parameters(), wide.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad.to(dtype)), name
+    for (name, ours), theirs in zip(half.named_buffers(), wide.buffers(), strict=True):
+        assert torch.equal(ours, theirs.to(ours.dtype)), name
+
+
+@pytest.mark.parametrize(
+    ("weights", "points"),
+    [("float32", "float64"), ("float64", "float32"), ("bfloat16", "float32"), ("float16", "bfloat16")],
+)
+def test_points_of_another_dtype_raise_and_name_both(weights, points):
+    with pytest.raises(ValueError, match=f"LatentGNN.*torch.{points}.*torch.{weights}"):
+        make(dtype=getattr(torch, weights)).eval()(cloud(2, 40, 16, dtype=getattr(torch, points)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiles_without_graph_breaks(dtype):
+    layer, x = make(kernels=2, dtype=dtype).eval(), cloud(2, 40, 16, dtype=dtype)
     compiled = torch.compile(copy.deepcopy(layer), backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_trace_is_the_layer(dtype):
+    layer, x, file = make(kernels=2, dtype=dtype).eval(), cloud(2, 40, 16, dtype=dtype), io.BytesIO()
+    torch.jit.save(torch.jit.trace(layer, x), file)
+    file.seek(0)
+    assert torch.equal(torch.jit.load(file)(x), layer(x))
+
+
+def test_exports_with_any_number_of_clouds_and_points():
+    layer, (B, N) = make(dtype=torch.float32).eval(), map(torch.export.Dim, "BN")
+    exported = torch.export.export(layer, (cloud(2, 40, 16).float(),), dynamic_shapes=({0: B, 1: N},)).module()
+    x = cloud(3, 70, 16).float()
+    torch.testing.assert_close(exported(x), layer(x))
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_gradients_of_each_cloud_by_torch_func(options):
+    """In evaluation mode, or without batch norm; the second cloud is of equal points."""
+    layer, x = make(**options).train(options.get("norm", nn.BatchNorm1d) is None), cloud(3, 20, 16)
+    x[1] = x[1, :1]
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, points):
+        return functional_call(layer, parameters, (points[None],)).square().sum()
+
+    gradients = vmap(grad(loss), (None, 0))(parameters, x)
+    for i, points in enumerate(x):
+        expected = torch.autograd.grad(loss(parameters, points), list(parameters.values()))
+        got = tuple(gradient[i] for gradient in gradients.values())
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_torch_func_keeps_the_gradient_of_zeros_finite():
+    layer = make(norm=None)
+    assert torch.isfinite(grad(lambda x: layer(x).sum())(torch.zeros(2, 30, 16, dtype=torch.float64))).all()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +285,7 @@ def test_compiles_without_graph_breaks():
         ({"l2v_norm": "channels"}, "l2v_norm must be one of"),
         ({"weight": "both"}, "weight must be one of"),
         ({"symmetric": True, "l2v_norm": "points"}, "symmetric"),
+        ({"layout": "columns"}, "layout must be one of"),
     ],
 )
 def test_bad_options_raise(arguments, message):

@@ -1,4 +1,5 @@
 import copy
+import io
 
 import pytest
 import torch
@@ -7,9 +8,9 @@ from models.non_local import AFFINITIES, NonLocal
 from models.reference import non_local_forward
 
 
-def make(channels=8, affinity="dot"):
+def make(channels=8, affinity="dot", **options):
     torch.manual_seed(0)
-    block = NonLocal(channels, affinity).double()
+    block = NonLocal(channels, affinity, **options).double()
     with torch.no_grad():
         block.norm.weight.uniform_(0.5, 1.5)
         block.norm.bias.uniform_(-0.5, 0.5)
@@ -76,17 +77,61 @@ def test_zero_features_stay_finite(affinity):
 
 
 @pytest.mark.parametrize(
-    ("channels", "affinity", "message"), [(7, "dot", "even"), (0, "dot", "even"), (8, "gauss", "one of")]
+    ("options", "message"),
+    [
+        ({"channels": 7}, "even"),
+        ({"channels": 0}, "even"),
+        ({"affinity": "gauss"}, "affinity must be one of"),
+        ({"layout": "columns"}, "layout must be one of"),
+    ],
 )
-def test_bad_options_raise(channels, affinity, message):
+def test_bad_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
-        NonLocal(channels, affinity)
+        NonLocal(**{"channels": 8, **options})
 
 
 def test_maps_equal_points():
     block, maps = make(), cloud(2, 8, 5, 7)
     expected = block(maps.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(maps.shape)
     torch.testing.assert_close(block(maps), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_channels_first_points_equal_rows(affinity):
+    x = cloud(2, 8, 8)
+    expected = make(affinity=affinity)(x.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(make(affinity=affinity, layout="channels_first")(x), expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match='layout="channels_first"'):
+        make(layout="channels_first")(cloud(2, 30, 8))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affinity", AFFINITIES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_computed_with_in_float32(dtype, affinity, training):
+    half, x = make(affinity=affinity).to(dtype).train(training), cloud(2, 30, 8).to(dtype)
+    wide = copy.deepcopy(half).float()
+    assert torch.equal(half(x), wide(x.float()).to(dtype))
+    assert torch.equal(half.norm.running_var, wide.norm.running_var.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_points_of_another_dtype_raise_and_name_both(dtype):
+    block, x = make().float(), cloud(2, 30, 8).to(dtype)
+    with pytest.raises(ValueError, match=f"NonLocal.*{dtype}.*torch.float32"):
+        block(x)
+    if dtype == torch.float16:
+        with torch.autocast("cpu", dtype=dtype):
+            assert block(x).dtype == dtype
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_a_saved_trace_is_the_block(affinity):
+    block, x, file = make(affinity=affinity).eval(), cloud(2, 30, 8), io.BytesIO()
+    torch.jit.save(torch.jit.trace(block, x), file)
+    file.seek(0)
+    assert torch.equal(torch.jit.load(file)(x), block(x))
 
 
 @pytest.mark.parametrize("shape", [(30, 8), (2, 8, 30), (2, 7, 3, 3), (2, 8, 3, 3, 3)])

@@ -1,11 +1,15 @@
 import copy
 import dataclasses
+import io
 import json
 
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
+from torch.func import functional_call, grad
 
+import ops
 from models import pointnet2, reference
 from models.batch_norm import set_batch_norm_momentum
 from models.cloud import cloud_of
@@ -18,6 +22,7 @@ VARIANTS = [
     {"context": "latentgnn"},
     {"context": "latentgnn", "kernels": 3, "weight": "latent", "extra_channels": 1},
 ]
+tracing = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 
 
 @pytest.fixture
@@ -199,6 +204,94 @@ def test_compiles_without_graph_breaks(few_centres):
     compiled(points).sum().backward()
     model.eval()  # in training mode fresh batch norms magnify rounding a thousand times
     torch.testing.assert_close(compiled(points), model(points), rtol=1e-4, atol=1e-5)
+
+
+@tracing
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_saved_trace_is_the_network(few_centres, options, dtype):
+    model, file = make(**options).eval().to(dtype), io.BytesIO()
+    points = room(2, 100, model.config.extra_channels).to(dtype)
+    torch.jit.save(torch.jit.trace(model, points, check_trace=False), file)
+    file.seek(0)
+    torch.testing.assert_close(torch.jit.load(file)(points), model(points), rtol=1e-5, atol=1e-6)
+
+
+@tracing
+def test_a_trace_in_training_mode_is_made(few_centres):
+    """An autograd.Function around ctypes would end the interpreter."""
+    model, points = make(context="latentgnn"), room(2, 100)
+    assert torch.jit.trace(model, points, check_trace=False)(points).requires_grad
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_exports_with_any_number_of_clouds_and_points(few_centres, options):
+    model = make(**options).eval()
+    extra, dynamic = model.config.extra_channels, {0: Dim("B"), 1: Dim("N", max=ops.MAX_POINTS)}
+    exported = torch.export.export(model, (room(2, 100, extra),), dynamic_shapes=(dynamic,)).module()
+    for clouds, points in ((2, 100), (3, 170), (1, 30)):
+        cloud = room(clouds, points, extra)
+        torch.testing.assert_close(exported(cloud), model(cloud), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_by_torch_func(few_centres):
+    model, points = make(context="latentgnn").eval(), room(2, 100)
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters):
+        return functional_call(model, parameters, (points,)).square().mean()
+
+    got, expected = grad(loss)(parameters), torch.autograd.grad(loss(parameters), list(parameters.values()))
+    assert (
+        relative_error(torch.cat([g.flatten() for g in got.values()]), torch.cat([g.flatten() for g in expected]))
+        < 1e-4
+    )
+
+
+@tracing
+def test_onnx_is_refused(few_centres):
+    with pytest.raises(ValueError, match="ONNX"):
+        torch.onnx.export(make().eval(), (room(2, 100),), io.BytesIO(), dynamo=False)
+
+
+@pytest.mark.parametrize("context", ["none", "non_local", "latentgnn"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_computed_with_in_float32(few_centres, either_form, dtype, context):
+    half, points = make(context=context).eval().to(dtype), room(2, 150).to(dtype)
+    expected = copy.deepcopy(half).float()(points.float()).to(dtype)
+    assert torch.equal(half(points), expected)
+    with torch.autocast("cpu", dtype=dtype):
+        assert make(context=context).eval()(points).dtype == dtype  # float32 weights
+    with pytest.raises(ValueError, match=f"{dtype}.*autocast.*--amp"):
+        half.train()(points)
+
+
+@pytest.mark.parametrize(
+    ("weights", "points"), [("float32", "float64"), ("float64", "float32"), ("float32", "float16")]
+)
+def test_points_of_another_dtype_raise_and_name_both(weights, points):
+    with pytest.raises(ValueError, match=f"PointNet2.*torch.{points}.*torch.{weights}"):
+        make().to(getattr(torch, weights))(room(1, 50).to(getattr(torch, points)))
+
+
+class MeanFeature(nn.Module):
+    """A context layer that models/reference.py does not know."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+
+    def forward(self, x):
+        return x + self.linear(x.mean(1, keepdim=True))
+
+
+def test_a_context_layer_of_ones_own_is_in_the_textbook_network(few_centres, monkeypatch):
+    monkeypatch.setitem(pointnet2.CONTEXTS, "mean", lambda config, channels, latent_nodes: MeanFeature(channels))
+    model, points = make(context="mean").double().eval(), room(2, 150).double()
+    logits = model(points)
+    assert relative_error(reference.pointnet2_forward(model, points), logits) < 1e-9
+    model.context1.linear.weight.data.zero_()
+    assert relative_error(model(points), logits) > 1e-3
 
 
 def test_rebuilt_from_its_configuration(few_centres):

@@ -36,6 +36,18 @@ def test_distinct_points_differ_by_any_feature_and_in_float64():
     assert rows.distinct_points(points).row.tolist() == [[0, 0, 0, 1, 0]]
 
 
+def test_distinct_points_of_half_precision():
+    points = cloud(features=0).half()  # an odd number of values of 2 bytes
+    assert torch.equal(rows.distinct_points(points).row, rows.distinct_points(points.float()).row)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_trace_records_what_serves_other_points():
+    """Which points are distinct is not a constant of the trace."""
+    traced = torch.jit.trace(lambda points: rows.distinct_points(points)[:2], cloud(), check_trace=False)
+    assert torch.equal(traced(cloud(seed=1))[0], torch.arange(600).view(3, 200))
+
+
 def test_distinct_neighbours_are_those_of_the_slots():
     index = torch.randint(200, (3, 20, 16), generator=torch.Generator().manual_seed(1))
     distinct = rows.distinct_points(cloud())

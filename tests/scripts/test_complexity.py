@@ -2,7 +2,10 @@ import json
 import sys
 
 import pytest
+import torch.nn.functional as F
+from torch import nn
 
+from models import pointnet2
 from models.mask_rcnn import MaskRCNNConfig
 from models.pointnet2 import PointNet2Config
 from scripts import complexity
@@ -64,6 +67,39 @@ def test_three_stages_cost_what_each_of_them_does():
     each = [complexity.count_in_mask_rcnn(MaskRCNNConfig(stages=(stage,))) for stage in (3, 4, 5)]
     assert together == {key: sum(counted[key] for counted in each) for key in together}
     assert together["parameters"] == 59_777 + 213_505 + 815_617
+
+
+class Own(nn.Module):
+    """Attention that multiplies its weights in each of the usual ways."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(channels, 4, batch_first=True)
+        self.linear, self.conv = nn.Linear(channels, channels, bias=False), nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x):
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        x = x + F.scaled_dot_product_attention(x, x, x)
+        return x + self.conv(self.linear(x).transpose(1, 2)).transpose(1, 2)
+
+
+@pytest.fixture
+def own_context(monkeypatch):
+    monkeypatch.setitem(pointnet2.CONTEXTS, "own", lambda config, channels, latent_nodes: Own(channels))
+
+
+def test_a_context_layer_of_ones_own_is_counted(own_context):
+    sizes = ((1024, 64), (256, 128), (64, 256), (16, 512))
+    counted = added(context="own")
+    assert counted["parameters"] == sum(6 * c * c + 5 * c for _, c in sizes)
+    assert counted["conv_macs"] == sum(6 * n * c * c for n, c in sizes)  # 4 of the attention, linear, conv
+    assert counted["product_macs"] == sum(4 * n * n * c for n, c in sizes)  # twice x^T x and A x
+
+
+def test_a_context_layer_of_ones_own_has_a_line(own_context):
+    assert [row for row in complexity.rows() if row not in complexity.ROWS] == [
+        complexity.Row("  + own", PointNet2Config(context="own"), "PointNet++ SSG")
+    ]
 
 
 def test_prints_every_row_and_writes_json(tmp_path, monkeypatch, capsys):
