@@ -17,7 +17,7 @@ OLDEST_PYTHON ?= $(shell for p in python3.10 python3.11 python3.12; do $$p -c ""
 OLDEST := $(shell sed -n 's/^\(numpy\|h5py\|plyfile\|tqdm\)>=/\1==/p' requirements.txt)
 NO_TORCH := $(addsuffix .py,$(addprefix tests/data/test_,atomic_write augment chunks coloured_ply fuzz metrics oddities \
     preprocessing scannet scenes)) tests/data/rooms/test_rooms.py
-COCO_TESTS := $(addprefix tests/,models/test_insert.py models/test_mask_rcnn.py data/test_coco.py scripts/test_train_coco.py)
+COCO_TESTS := $(addprefix tests/,models/test_insert.py models/test_mask_rcnn.py data/test_coco.py scripts/coco/test_train_coco.py)
 
 .PHONY: demo test test-oldest test-oldest-torch faults test-gpu-compile test-coco clean
 
@@ -66,9 +66,9 @@ $(INSTALLED): constraints.txt requirements.txt tests/requirements.txt
 	.venv-oldest-torch/bin/pip install --quiet --disable-pip-version-check -r .venv-oldest-torch/requirements.txt "pytest>=8" hypothesis
 	touch $@
 
-$(COCO_INSTALLED): scripts/requirements-coco.txt requirements.txt
+$(COCO_INSTALLED): scripts/coco/requirements.txt requirements.txt
 	$(PYTHON) -m venv .venv-coco
-	.venv-coco/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements-coco.txt "pytest>=8"
+	.venv-coco/bin/pip install --quiet --disable-pip-version-check -r scripts/coco/requirements.txt "pytest>=8"
 	touch $@
 
 clean:

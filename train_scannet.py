@@ -31,15 +31,19 @@ from tqdm import tqdm
 
 import ops
 from data import metrics
-from data.board import SceneView, confusion_figure
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import INPUTS, POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
+from data.metrics import class_table, percent
 from data.scenes import SceneError, read_manifest
-from eval_scannet import add_counts, choose_device, class_table, classes_of_tiles, evaluate, percent, whole_number
-from models import checkpoint, distributed, pointnet2
+from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
-from models.losses import weighted_cross_entropy_sum
-from models.run_folder import (
+from models.sync_batch_norm import synchronise
+from training import checkpoint, ranks
+from training.arguments import choose_device, whole_number
+from training.board import SceneView, confusion_figure
+from training.inference import add_counts, classes_of_tiles, evaluate
+from training.losses import weighted_cross_entropy_sum
+from training.run_folder import (
     NOT_SETTINGS,
     RunLog,
     environment,
@@ -47,8 +51,7 @@ from models.run_folder import (
     refuse_run_folder,
     write_json,
 )
-from models.stopping import StopRequest, TrainingError, fail, ignore_signals, run
-from models.sync_batch_norm import synchronise
+from training.stopping import StopRequest, TrainingError, fail, ignore_signals, run
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
 DECAY_EVERY = 200_000
@@ -166,7 +169,7 @@ def _flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
-    rank, world_size = distributed.rank(), distributed.world_size()
+    rank, world_size = ranks.rank(), ranks.world_size()
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     network = pointnet2.PointNet2Config(
         context=CONTEXT_OF_MODEL[args.model],
@@ -175,7 +178,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         extra_channels=sum(POINT_FEATURES[name] for name in args.features),
     )
     device = choose_device(args.device)
-    data_dir, manifest, state, notice = distributed.of_rank_0(prepare, args, config, network)
+    data_dir, manifest, state, notice = ranks.on_rank_0(prepare, args, config, network)
     config["data"] = str(data_dir.resolve())
     last, best = args.out / "checkpoints" / checkpoint.LAST, args.out / "checkpoints" / "best.pt"
 
@@ -203,7 +206,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     losses: list[float] = []  # of the epoch's steps so far
     if state:
         whole_epochs, done, losses, best_accuracy = restore(model, optimizer, state)
-    forward = distributed.parallel(torch.compile(model) if args.compile else model)
+    forward = ranks.parallel(torch.compile(model) if args.compile else model)
 
     history = RunLog(args.out, kept_epochs=whole_epochs if state else -1, kept_steps=done)
     if rank == 0:
@@ -237,7 +240,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
 
         -1 if no scene has labels: no epoch is then the best.
         """
-        distributed.copy_buffers_of_rank_0(model)  # one network, that which is saved
+        ranks.copy_buffers_of_rank_0(model)  # one network, that which is saved
         results = evaluate(model, validation, device, workers=args.workers, stop=stop)
         if results is None:
             return None
@@ -267,7 +270,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
 
     def save_and_stop() -> int:
         if done:
-            distributed.of_rank_0(save, last)
+            ranks.on_rank_0(save, last)
         history.stopped(done)
         return stop.exit_code
 
@@ -285,14 +288,14 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
             momentum = bn_momentum(args.bn_momentum, done * args.batch_size, args.decay_every)
             optimizer.param_groups[0]["lr"] = rate
             set_batch_norm_momentum(model, momentum)
-            torch.manual_seed(distributed.seed_of_step(args.seed, done, rank))  # dropout: the same if resumed
+            torch.manual_seed(ranks.seed_of_step(args.seed, done, rank))  # dropout: the same if resumed
 
             with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
                 logits = forward(batch["points"].to(device))  # (B, N, 21)
             total, count = weighted_cross_entropy_sum(logits, batch["classes"].to(device), batch["weight"].to(device))
             # All that ranks tell each other besides gradients: their parts of the loss, and whether they have to stop
             parts = torch.stack([total.detach(), count, count.new_tensor(stop.signal > 0)])
-            total_of_all, count_of_all, stopping = distributed.sum_over_ranks(parts)
+            total_of_all, count_of_all, stopping = ranks.sum_over_ranks(parts)
             count_of_all = count_of_all.clamp(min=1)
             optimizer.zero_grad(set_to_none=True)
             (total * world_size / count_of_all).backward()  # gradients are averaged over the ranks: hence world_size
@@ -304,7 +307,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
                 message = f"loss {loss}, gradient norm {gradient} in epoch {epoch}, step {done}, with scenes {names}"
                 history.say(message)
                 advice = "Nothing after the last checkpoint was saved; look at these scenes, or lower --lr"
-                distributed.of_rank_0(fail, f"{message}. {advice}")
+                ranks.on_rank_0(fail, f"{message}. {advice}")
             optimizer.step()
 
             losses.append(loss)
@@ -323,7 +326,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         history.record(epoch, "train", values)
         history.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
         if not all(torch.isfinite(p).all() for p in model.parameters()):
-            distributed.of_rank_0(fail, f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
+            ranks.on_rank_0(fail, f"weights are not finite after epoch {epoch}; it was not saved. Lower --lr")
         final, accuracy = epoch == args.epochs, -1.0
         if validation and (epoch % args.validate_every == 0 or final):
             accuracy = validate(epoch)
@@ -333,12 +336,12 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         if accuracy > best_accuracy:
             best_accuracy = accuracy
             on = f"voxel accuracy on the validation split, every {args.validate_every} epochs"
-            distributed.of_rank_0(save, best, on)
+            ranks.on_rank_0(save, best, on)
         if epoch % args.save_every == 0 or final:
-            distributed.of_rank_0(save, last)
+            ranks.on_rank_0(save, last)
     progress.close()
     inputs = args.features, args.chunk_size, args.unannotated, args.other
-    distributed.of_rank_0(checkpoint.export, args.out / "export", model, *inputs)
+    ranks.on_rank_0(checkpoint.export, args.out / "export", model, *inputs)
     history.say(f"checkpoints in {args.out / 'checkpoints'}; score one with eval_scannet.py --checkpoint {last}")
     history.close()
     return 0
@@ -392,7 +395,7 @@ def restore(
 
 def scenes_to_blame(names: list[str], finite: bool) -> str:
     """The scenes of this step on those ranks whose own loss is not finite; on all ranks if there is none."""
-    shares = distributed.of_all_ranks((names, finite))
+    shares = ranks.gather_from_ranks((names, finite))
     bad = [names for names, finite in shares if not finite] or [names for names, _ in shares]
     return ", ".join(name for names in bad for name in names)
 

@@ -26,7 +26,7 @@ try:
     from torchvision.ops import box_convert
     from torchvision.transforms import v2
 except (ImportError, RuntimeError) as missing:  # torchvision built for another torch raises RuntimeError
-    advice = "use an environment made with pip install -r scripts/requirements-coco.txt"
+    advice = "use an environment made with pip install -r scripts/coco/requirements.txt"
     raise ImportError(f"{missing}; {advice}") from missing
 
 MIN_BOX_SIDE = 1  # pixels; annotations below are of no use to the detector, as in the references of torchvision

@@ -130,6 +130,22 @@ def scores(counts: dict[str, np.ndarray]) -> dict[str, float | dict | None]:
     }
 
 
+def class_table(report: dict) -> str:
+    """Accuracy by class in percent, and IoU where scannet-benchmark was run; "-" for an absent class."""
+    columns = {"voxel acc.": (report["class_voxel_accuracies"], report["class_voxel_accuracy"])}
+    if report["mean_iou"] is not None:
+        columns["IoU"] = (report["iou"], report["mean_iou"])
+    lines = [f"{'class':16}" + "".join(f"{title:>12}" for title in columns)]
+    for name in CLASS_NAMES[1:]:
+        lines.append(f"{name:16}" + "".join(f"{percent(by_class[name]):>12}" for by_class, _ in columns.values()))
+    lines.append(f"{'mean':16}" + "".join(f"{percent(mean):>12}" for _, mean in columns.values()))
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
 def _axes(xyz: np.ndarray) -> np.ndarray:
     """(3, N) float64: a row for each axis, which numpy reads several times faster than columns."""
     return np.ascontiguousarray(xyz.T, dtype=np.float64)

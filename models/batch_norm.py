@@ -6,9 +6,9 @@ Shapes: R rows, C channels, P pairs of a centre and a neighbour, G centres.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import distributed
 from models.sync_batch_norm import SyncBatchNorm1d, over_ranks, update_running_statistics
 from ops import rows
+from training import ranks
 
 
 def batch_norm_relu(x: Tensor, norm: nn.BatchNorm1d, copies: Tensor | None = None) -> Tensor:
@@ -52,7 +52,7 @@ def _prepare(x: Tensor, norm: nn.BatchNorm1d, copies: Tensor | None) -> tuple:
         update_running_statistics(norm, mean, variance, total)
     else:
         mean, variance, total = norm.running_mean, norm.running_var, float("inf")
-    sum_over_ranks = distributed.sum_over_ranks if synchronised and norm.training else None
+    sum_over_ranks = ranks.sum_over_ranks if synchronised and norm.training else None
     return x, norm.weight, norm.bias, mean, (variance + norm.eps).rsqrt(), copies, total, sum_over_ranks
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from models import distributed
 from ops.rows import Moments
+from training import ranks
 
 
 class SyncBatchNorm1d(nn.BatchNorm1d):
@@ -19,7 +19,7 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # from half precision under autocast
         rows = wide if x.dim() == 2 else wide.transpose(1, 2)  # (..., C)
         axes = tuple(range(x.dim() - 1))
-        total = distributed.sum_over_ranks(rows.new_tensor([rows[..., 0].numel()]))
+        total = ranks.sum_over_ranks(rows.new_tensor([rows[..., 0].numel()]))
         mean = _SumOverRanks.apply(rows.sum(axes)) / total  # (C,)
         rows = rows - mean
         variance = _SumOverRanks.apply(rows.square().sum(axes)) / total  # (C,)
@@ -39,9 +39,9 @@ def over_ranks(moments: Moments) -> Moments:
     """Of the rows of all ranks, from those of each rank's: the same bits on all. All ranks have to call this."""
     mean, variance, total = moments
     own = torch.cat([mean.double(), variance.double(), mean.new_tensor([total], dtype=torch.float64)])
-    parts = own.new_zeros(distributed.world_size(), len(own))
-    parts[distributed.rank()] = own
-    means, variances, totals = distributed.sum_over_ranks(parts).tensor_split([len(mean), 2 * len(mean)], 1)
+    parts = own.new_zeros(ranks.world_size(), len(own))
+    parts[ranks.rank()] = own
+    means, variances, totals = ranks.sum_over_ranks(parts).tensor_split([len(mean), 2 * len(mean)], 1)
     total = totals.sum()
     mean = (totals * means).sum(0) / total  # (C,)
     variance = (totals * (variances + (means - mean).square())).sum(0) / total  # (C,)
@@ -61,8 +61,8 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        return distributed.sum_over_ranks(x.clone())
+        return ranks.sum_over_ranks(x.clone())
 
     @staticmethod
     def backward(ctx, grad):
-        return distributed.sum_over_ranks(grad.clone())
+        return ranks.sum_over_ranks(grad.clone())

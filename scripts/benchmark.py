@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from eval_scannet import whole_number
 from scripts.benchmarks import evaluation, latentgnn, loader, operators, scaling, step
+from training.arguments import whole_number
 
 SUBJECTS = {  # name: module with a docstring that says what is timed, add_arguments(parser) and run(args) -> dict
     "ops": operators,

@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of the networks in the tables of the LatentGNN paper.
 
 Table 3, PointNet++ on ScanNet, beside the paper's figures; of Tables 1 and 2, Mask R-CNN on COCO, the added layers.
-Counted on the models themselves, on one chunk or image, in the textbook form of models/reference.py (the form that is
+Counted on the models themselves, on one chunk or image, in the textbook form of models/textbook.py (the form that is
 executed needs fewer), with torch.utils.flop_counter. 1x1 convolutions ("conv") and batched matrix products ("products":
 points x points or points x latent nodes) are listed apart. One multiply-add is one MAC, two FLOPs. Not counted: batch
 norm, activations, normalisation, the maximum, the interpolation and the search for neighbours.
@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.chunks import POINTS_PER_CHUNK
-from models import reference
+from models import textbook
 from models.mask_rcnn import MaskRCNNConfig, context_layers
 from models.pointnet2 import CONTEXTS, PointNet2Config, build
 
@@ -86,7 +86,7 @@ def count(config: PointNet2Config, points: int = POINTS_PER_CHUNK) -> dict[str, 
     """Parameters, and MACs of one cloud: {"parameters", "conv_macs", "product_macs"}."""
     model = build(config, seed=0).eval()
     cloud = torch.rand(1, points, 3 + config.extra_channels, generator=torch.Generator().manual_seed(0))
-    return {"parameters": _parameters(model), **_macs(lambda: reference.pointnet2_forward(model, cloud))}
+    return {"parameters": _parameters(model), **_macs(lambda: textbook.pointnet2_forward(model, cloud))}
 
 
 def count_in_mask_rcnn(config: MaskRCNNConfig) -> dict[str, int]:
@@ -96,7 +96,7 @@ def count_in_mask_rcnn(config: MaskRCNNConfig) -> dict[str, int]:
         total = dict.fromkeys(("parameters", "conv_macs", "product_macs"), 0)
         for stage, layer in zip(config.stages, layers.values(), strict=True):
             cells = torch.empty(1, -(-CELLS * 4 // 4 ** (stage - 3)), layer.channels)  # a quarter from stage to stage
-            form = functools.partial(reference.context_forward, layer, cells)
+            form = functools.partial(textbook.context_forward, layer, cells)
             counted = {"parameters": _parameters(layer), **_macs(form)}
             total = {key: value + counted[key] for key, value in total.items()}
     return total

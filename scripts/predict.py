@@ -27,9 +27,10 @@ from data.datasets import POINT_FEATURES, SceneTiles, chunk_size_of
 from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 from data.oddities import oddities, sizes
 from data.ply import MAX_EXTENT, ScanError, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
-from eval_scannet import choose_device, run_scene, whole_number
-from models import checkpoint
-from models.stopping import error_line
+from training import checkpoint
+from training.arguments import choose_device, whole_number
+from training.inference import run_scene
+from training.stopping import error_line
 
 UPS = ("x", "y", "z", "-x", "-y", "-z")
 LEAST_SPACING = 0.001  # m

@@ -13,7 +13,8 @@ from data.coloured_ply import RIGHT, UNLABELLED, WRONG
 from data.datasets import WholeScenes, scene_files
 from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS, PALETTE
 from data.scenes import read_manifest, read_scene, write_scene
-from models import checkpoint, pointnet2
+from models import pointnet2
+from training import checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from data.chunks import Draw
 from data.datasets import LabelPolicy, SceneTiles, scene_files
 from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
 from data.scenes import read_manifest
-from models import checkpoint, pointnet2
+from models import pointnet2
+from training import checkpoint
 
 
 class Script(torch.nn.Module):

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 import train_scannet
-from models import checkpoint, distributed
-from models.run_folder import RunLog
+from training import checkpoint, ranks
+from training.run_folder import RunLog
 
 # config.json of runs of earlier versions
 CONFIGS_OF_BEFORE = {
@@ -329,9 +329,9 @@ def test_schedules():
 
 
 def test_dropout_depends_on_seed_step_and_rank_alone():
-    seeds = {distributed.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)}
+    seeds = {ranks.seed_of_step(seed, step, rank) for seed in range(5) for step in range(100) for rank in (0, 1)}
     assert len(seeds) == 1000
-    torch.manual_seed(distributed.seed_of_step(0, 1, 2))
+    torch.manual_seed(ranks.seed_of_step(0, 1, 2))
 
 
 def test_validation_scenes_without_labels_score_nothing_and_choose_no_best(rooms, tmp_path, capsys):

@@ -8,8 +8,8 @@ import train_scannet
 from data import metrics
 from data.datasets import ChunkBatches, LabelPolicy, TrainingChunks, scene_files
 from data.scenes import read_manifest
-from eval_scannet import SceneResult
-from models import checkpoint
+from training import checkpoint
+from training.inference import SceneResult
 
 VALIDATED = (0.9, 0.5, 0.3, 0.4)  # voxel accuracy of the untrained network and after each epoch
 

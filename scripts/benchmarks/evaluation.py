@@ -20,10 +20,11 @@ import ops
 from data.datasets import SceneFile, SceneTiles, WholeScenes
 from data.labels import NUM_NYU40
 from data.scenes import Scene, write_scene
-from eval_scannet import evaluate, whole_number
 from models import pointnet2
 from scripts.benchmarks import memory, timing
 from scripts.benchmarks.loader import rooms_side_by_side
+from training.arguments import whole_number
+from training.inference import evaluate
 
 SEED = 0
 CPU = torch.device("cpu")

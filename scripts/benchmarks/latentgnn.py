@@ -1,6 +1,6 @@
 """One LatentGNN layer, forward and backward, beside the same layer as released, non-local blocks, and a convolution.
 
-The layer of the first set abstraction: 64 channels, d = 80. As released: models/reference.py, kernel after kernel with
+The layer of the first set abstraction: 64 channels, d = 80. As released: models/textbook.py, kernel after kernel with
 1x1 convolutions. Non-local, of the same channels: with the N x N matrix as published, multiplied the other way round
 (which a dot product allows), and with a softmax through scaled_dot_product_attention. Conv2d: the common shared MLP,
 one 1x1 convolution of the same channels with batch norm and ReLU, in which no point sees another.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.latentgnn import LatentGNN
 from models.non_local import NonLocal
 from models.pointnet2 import PointNet2Config
-from models.reference import latentgnn_forward, non_local_forward
+from models.textbook import latentgnn_forward, non_local_forward
 from scripts.benchmarks import timing
 
 SEED = 0
@@ -67,7 +67,7 @@ def layers() -> dict[str, nn.Module]:
 
 
 class Form(nn.Module):
-    """A layer, computed as a function of models/reference.py writes it."""
+    """A layer, computed as a function of models/textbook.py writes it."""
 
     def __init__(self, layer: nn.Module, function: Callable[[nn.Module, Tensor], Tensor]):
         super().__init__()

@@ -29,9 +29,9 @@ from data.labels import NUM_NYU40
 from data.rooms import rooms
 from data.rooms.meshes import segments
 from data.scenes import FORMAT_VERSION, Scene, SceneError, read_manifest, write_manifest, write_scene
-from eval_scannet import choose_device, whole_number
 from models import pointnet2
 from scripts.benchmarks import memory, step, timing
+from training.arguments import choose_device, whole_number
 
 SEED = 0
 DISTINCT = 12  # scenes that are generated; the others are copies of them under names of their own

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from eval_scannet import whole_number
 from scripts.benchmarks import latentgnn, memory, timing
+from training.arguments import whole_number
 
 FIRST = 1024  # points; four times as many in every further size
 NAMES = {  # of benchmarks/latentgnn.py's layers: name -> whether it makes an N x N matrix

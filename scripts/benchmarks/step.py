@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py step [--threads T] [--batch-sizes 4 16] [--port]
 
-textbook: models/reference.py, given the same fast indices; dropout on in both. port, on request and for the smallest
+textbook: models/textbook.py, given the same fast indices; dropout on in both. port, on request and for the smallest
 batch: the same with the operators of the common pure-Python ports, that is a Python loop for furthest point sampling
 and sorted distance matrices for the neighbours. floor: the multiplications that remain, at the rate of one large matrix
 product measured in the same run. context: what the step is longer than without context layers.
@@ -25,10 +25,10 @@ import ops
 import train_scannet
 from data.datasets import LabelPolicy, TrainingChunks, scene_files
 from data.scenes import read_manifest
-from eval_scannet import whole_number
-from models import pointnet2, reference
-from models.losses import weighted_cross_entropy_sum
+from models import pointnet2, textbook
 from scripts.benchmarks import timing
+from training.arguments import whole_number
+from training.losses import weighted_cross_entropy_sum
 
 SEED = 0
 NETWORKS = {
@@ -67,7 +67,7 @@ def run(args) -> dict:
             other = copy.deepcopy(model)
             calls = {
                 "ours": functools.partial(step, model, ours, part),
-                "textbook": functools.partial(step, other, textbook, part),
+                "textbook": functools.partial(step, other, textbook_form, part),
             }
             flops = {}
             for form, call in calls.items():
@@ -116,9 +116,9 @@ def network(options: dict) -> pointnet2.PointNet2:
 ours = pointnet2.PointNet2.__call__
 
 
-def textbook(model, points: Tensor) -> Tensor:
-    with mock.patch.object(reference, "ops", ops):
-        return reference.pointnet2_forward(model, points)
+def textbook_form(model, points: Tensor) -> Tensor:
+    with mock.patch.object(textbook, "ops", ops):
+        return textbook.pointnet2_forward(model, points)
 
 
 def step(model, form, batch: dict) -> Tensor:
@@ -141,9 +141,9 @@ def errors(options: dict, batches: list[dict]) -> dict[str, dict[str, float]]:
     the batches, for a single ReLU or maximum that falls the other way changes a gradient many times over."""
     model = network(options)
     model.dropout.p = 0.0
-    forms, found = {"ours": ours, "textbook": textbook}, {"ours": [], "textbook": []}
+    forms, found = {"ours": ours, "textbook": textbook_form}, {"ours": [], "textbook": []}
     for batch in batches:
-        exact = outcome(copy.deepcopy(model).double(), textbook, dict(batch, points=batch["points"].double()))
+        exact = outcome(copy.deepcopy(model).double(), textbook_form, dict(batch, points=batch["points"].double()))
         for name, form in forms.items():
             got = outcome(copy.deepcopy(model), form, batch)
             found[name].append([((got[key].double() - exact[key]).norm() / exact[key].norm()).item() for key in exact])
@@ -165,8 +165,8 @@ def against_port(batch: dict) -> dict:
     )
 
     def form(model, points):
-        with mock.patch.object(reference, "ops", port):
-            return reference.pointnet2_forward(model, points)
+        with mock.patch.object(textbook, "ops", port):
+            return textbook.pointnet2_forward(model, points)
 
     other = copy.deepcopy(model)
     calls = {"ours": lambda: step(model, ours, batch), "port": lambda: step(other, form, batch)}

@@ -17,8 +17,9 @@ import eval_scannet
 from data import chunks
 from data.labels import CLASS_NAMES
 from data.scenes import read_manifest, read_scene, write_manifest, write_scene
-from models import checkpoint, pointnet2
-from models.stopping import GRACE
+from models import pointnet2
+from training import checkpoint
+from training.stopping import GRACE
 
 slow = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from processes import KILLED, NO_FAULT, finish, start
 
 import train_scannet
 from data.datasets import ChunkBatches
-from models import checkpoint
+from training import checkpoint
 
 EPOCHS, STEPS_AN_EPOCH = 3, 3
 STOPPED = 128 + signal.SIGTERM

@@ -20,7 +20,7 @@ import torch
 import eval_scannet
 import train_scannet
 from data import chunks
-from models import checkpoint
+from training import checkpoint
 
 RANK = int(os.environ.get("RANK", "0"))
 

@@ -5,7 +5,7 @@ import torch
 
 from models.cloud import cloud_of, cloud_of_centres
 from models.feature_propagation import FeaturePropagation, inverse_distance_weights
-from models.reference import feature_propagation_forward
+from models.textbook import feature_propagation_forward
 
 
 @pytest.mark.parametrize("skip_channels", [0, 4])

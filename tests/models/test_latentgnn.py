@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from models import latentgnn
 from models.latentgnn import LAYOUTS, LatentGNN
-from models.reference import latentgnn_forward
+from models.textbook import latentgnn_forward
 
 VARIANTS = [
     {},

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.non_local import AFFINITIES, NonLocal
-from models.reference import non_local_forward
+from models.textbook import non_local_forward
 
 
 def make(channels=8, affinity="dot", **options):

@@ -10,7 +10,7 @@ from torch.export import Dim
 from torch.func import functional_call, grad
 
 import ops
-from models import pointnet2, reference
+from models import pointnet2, textbook
 from models.batch_norm import set_batch_norm_momentum
 from models.cloud import cloud_of
 from models.pointnet2 import PointNet2, PointNet2Config, build
@@ -28,7 +28,7 @@ tracing = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torc
 @pytest.fixture
 def few_centres(monkeypatch):
     """The same network on fewer points, for speed."""
-    for module in (pointnet2, reference):
+    for module in (pointnet2, textbook):
         monkeypatch.setattr(module, "CENTRES", (64, 32, 16, 8))
 
 
@@ -72,8 +72,8 @@ def compare(model, points):
     """Errors of the production form and of the textbook form, in float32, against the textbook form in float64."""
     upstream = torch.randn(*points.shape[:2], model.config.num_classes, generator=torch.Generator().manual_seed(1))
     double = copy.deepcopy(model).double()
-    exact = results(double, reference.pointnet2_forward, points.double(), upstream.double())
-    runs = [results(model, form, points, upstream) for form in (PointNet2.__call__, reference.pointnet2_forward)]
+    exact = results(double, textbook.pointnet2_forward, points.double(), upstream.double())
+    runs = [results(model, form, points, upstream) for form in (PointNet2.__call__, textbook.pointnet2_forward)]
     return [{key: relative_error(run[key], exact[key]) for key in exact} for run in runs]
 
 
@@ -83,7 +83,7 @@ def test_equals_the_textbook_network(few_centres, either_form, options, training
     model = make(**options).double().train(training)
     points = room(2, 150, model.config.extra_channels).double()
     upstream = torch.randn(2, 21, 150, generator=torch.Generator().manual_seed(1), dtype=torch.float64).mT
-    expected = results(model, reference.pointnet2_forward, points, upstream)
+    expected = results(model, textbook.pointnet2_forward, points, upstream)
     for key, got in results(model, PointNet2.__call__, points, upstream).items():
         assert relative_error(got, expected[key]) < 1e-9, key
 
@@ -275,7 +275,7 @@ def test_points_of_another_dtype_raise_and_name_both(weights, points):
 
 
 class MeanFeature(nn.Module):
-    """A context layer that models/reference.py does not know."""
+    """A context layer that models/textbook.py does not know."""
 
     def __init__(self, channels):
         super().__init__()
@@ -289,7 +289,7 @@ def test_a_context_layer_of_ones_own_is_in_the_textbook_network(few_centres, mon
     monkeypatch.setitem(pointnet2.CONTEXTS, "mean", lambda config, channels, latent_nodes: MeanFeature(channels))
     model, points = make(context="mean").double().eval(), room(2, 150).double()
     logits = model(points)
-    assert relative_error(reference.pointnet2_forward(model, points), logits) < 1e-9
+    assert relative_error(textbook.pointnet2_forward(model, points), logits) < 1e-9
     model.context1.linear.weight.data.zero_()
     assert relative_error(model(points), logits) > 1e-3
 

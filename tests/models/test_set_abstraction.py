@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from models.cloud import cloud_of
-from models.reference import set_abstraction_forward
 from models.set_abstraction import Scale, SetAbstraction
+from models.textbook import set_abstraction_forward
 
 SCALES = {"ssg": (Scale(0.3, 8, (6, 5)),), "msg": (Scale(0.15, 4, (6, 5)), Scale(0.3, 8, (7, 4, 3)))}
 

@@ -2,8 +2,8 @@ import copy
 
 import torch
 
-from models.reference import shared_mlp_forward
 from models.shared_mlp import SharedMLP
+from models.textbook import shared_mlp_forward
 
 
 def normal(*shape, seed=0):

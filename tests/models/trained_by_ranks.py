@@ -15,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import ops
-from models import checkpoint, distributed, pointnet2
-from models.losses import weighted_cross_entropy_sum
+from models import pointnet2
 from models.sync_batch_norm import synchronise
+from training import checkpoint, ranks
+from training.losses import weighted_cross_entropy_sum
 
 NETWORKS = {  # name -> operators, and the configuration
     "pointnet2": ("auto", {}),
@@ -41,7 +42,7 @@ def train_all() -> dict[str, dict[str, torch.Tensor]]:
 
 
 def train(config: pointnet2.PointNet2Config) -> dict[str, torch.Tensor]:
-    rank, world_size = distributed.rank(), distributed.world_size()
+    rank, world_size = ranks.rank(), ranks.world_size()
     model = pointnet2.build(config, seed=rank).double()  # it is rank 0's weights that are trained
     model.dropout.p = 0
     with torch.no_grad():
@@ -49,7 +50,7 @@ def train(config: pointnet2.PointNet2Config) -> dict[str, torch.Tensor]:
             if name.startswith("context") and name.endswith((".scale", ".norm.weight")):
                 parameter.fill_(0.5)  # else these layers would be the identity
     synchronise(model)
-    forward = distributed.parallel(model)
+    forward = ranks.parallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     generator, losses = torch.Generator().manual_seed(1), []
     share = slice(rank * CLOUDS // world_size, (rank + 1) * CLOUDS // world_size)
@@ -60,20 +61,20 @@ def train(config: pointnet2.PointNet2Config) -> dict[str, torch.Tensor]:
         classes = torch.randint(21, (CLOUDS, POINTS), generator=generator)[share]
         weight = torch.rand(CLOUDS, POINTS, generator=generator).masked_fill(drawn % 5 == 0, 0)[share]
         total, count = weighted_cross_entropy_sum(forward(points), classes, weight)
-        total_of_all, count_of_all = distributed.sum_over_ranks(torch.stack([total.detach(), count]))
+        total_of_all, count_of_all = ranks.sum_over_ranks(torch.stack([total.detach(), count]))
         optimizer.zero_grad(set_to_none=True)
         (total * world_size / count_of_all).backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
         optimizer.step()
         losses.append(total_of_all / count_of_all)
-    assert len(set(distributed.of_all_ranks(checkpoint.weights_sha256(model)))) == 1
+    assert len(set(ranks.gather_from_ranks(checkpoint.weights_sha256(model)))) == 1
     return {"losses": torch.stack(losses), **model.state_dict()}
 
 
 def main() -> None:
-    with distributed.ranks():
+    with ranks.process_group():
         trained = train_all()
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             torch.save(trained, sys.argv[1])
 
 

@@ -9,8 +9,9 @@ from plyfile import PlyData, PlyElement
 from data.coloured_ply import UNLABELLED, write_coloured
 from data.labels import PALETTE
 from data.rooms.meshes import box_mesh
-from models import checkpoint, pointnet2
+from models import pointnet2
 from scripts import predict
+from training import checkpoint
 
 FLOOR, WALL = 2, 1  # both the class and the nyu40 id
 RGB = ("red", "green", "blue")

@@ -27,7 +27,7 @@ from data.rooms.rooms import (
 )
 from data.scannet import read_label_table, read_scan
 from scripts import make_synthetic
-from scripts.score_kinds import objects_of_pairs
+from scripts.experiments.score_kinds import objects_of_pairs
 
 ROOMS = [("train", i) for i in range(40)] + [("val", i) for i in range(20)]
 

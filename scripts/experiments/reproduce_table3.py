@@ -1,7 +1,7 @@
 """The four networks of the paper's Table 3 on generated rooms, several seeds each: the results of docs/RESULTS.md.
 
-    python scripts/reproduce_table3.py                            # everything that is not done yet: hours
-    python scripts/reproduce_table3.py --rows pointnet2 --seeds 0 --sets synthetic
+    python scripts/experiments/reproduce_table3.py                            # everything that is not done yet: hours
+    python scripts/experiments/reproduce_table3.py --rows pointnet2 --seeds 0 --sets synthetic
 
 Every run is the commands that a user would type: make_synthetic.py, preprocess_scannet.py, train_scannet.py and
 eval_scannet.py, with the same budget for every row. Interrupt it at any time: the same command skips what is done and
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -25,15 +25,16 @@ from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
 from data.datasets import WholeScenes, scene_files
 from data.scenes import read_manifest
-from eval_scannet import whole_number
-from models import checkpoint
 from models.latentgnn import LatentGNN
 from models.non_local import NonLocal
-from models.reference import latentgnn_affinities
-from scripts import complexity, score_kinds
+from models.textbook import latentgnn_affinities
+from scripts import complexity
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
+from scripts.experiments import score_kinds
 from train_scannet import DECAY_EVERY
+from training import checkpoint
+from training.arguments import whole_number
 
 ROWS = {  # flags of train_scannet.py, as run
     "pointnet2": "--model pointnet2",

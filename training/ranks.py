@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def ranks() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Within: this process and the others of torchrun's environment are one group. Rank r of a machine has its GPU r.
 
     After an error the group is left as it is, because taking it down in order would wait for ranks that still work;
@@ -36,7 +36,7 @@ def ranks() -> Iterator[None]:
         gpus, local_rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
         if local_rank < gpus:
             torch.cuda.set_device(local_rank)
-        # By the tensor's device; what tensors do not carry, such as the outcome of of_rank_0, goes through gloo
+        # By the tensor's device; what tensors do not carry, such as the outcome of on_rank_0, goes through gloo
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
     yield
     if together:
@@ -59,7 +59,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def of_all_ranks(value: T) -> list[T]:
+def gather_from_ranks(value: T) -> list[T]:
     """What each rank gave, in the ranks' order. All ranks have to call this."""
     values = [value] * world_size()
     if dist.is_initialized():
@@ -67,7 +67,7 @@ def of_all_ranks(value: T) -> list[T]:
     return values
 
 
-def of_rank_0(function: Callable[..., T], *args: Any) -> T:
+def on_rank_0(function: Callable[..., T], *args: Any) -> T:
     """What function(*args) returns on rank 0, on every rank; it runs nowhere else. All ranks have to call this.
 
     Raises what it raises on rank 0. The other ranks then end with exit code 1, silently: rank 0 has said why.

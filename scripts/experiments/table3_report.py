@@ -1,6 +1,6 @@
-"""The tables and the picture of docs/RESULTS.md, from the results of scripts/reproduce_table3.py.
+"""The tables and the picture of docs/RESULTS.md, from the results of scripts/experiments/reproduce_table3.py.
 
-    python scripts/table3_report.py [--results docs/results --report docs/RESULTS.md]
+    python scripts/experiments/table3_report.py [--results docs/results --report docs/RESULTS.md]
 
 A result is one JSON file a finished run; they can come from several machines, if their budgets are the same.
 """
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
 from data.atomic_write import replacing
 from data.rooms.rooms import TILES
-from scripts import score_kinds
+from scripts.experiments import score_kinds
 
 
 class Row(NamedTuple):
@@ -53,7 +53,10 @@ SCORES = {  # line of a table: the score of a run, a fraction, or None where the
 }
 DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
 ORACLES = {"local": "the object alone", "tile": "all of a tile", "room": "all of the room"}  # what one could know
-BEGIN, END = "<!-- made by scripts/table3_report.py: -->", "<!-- :made by scripts/table3_report.py -->"
+BEGIN, END = (
+    "<!-- made by table3_report.py: -->",
+    "<!-- :made by table3_report.py -->",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,11 +1,11 @@
 """Train Mask R-CNN with LatentGNN or non-local blocks on COCO, as in Tables 1 and 2 of the LatentGNN paper.
 
-    python scripts/train_coco.py --data /data/coco --model latentgnn --stages 3 4 5
-    torchrun --standalone --nproc-per-node=4 scripts/train_coco.py --data /data/coco
+    python scripts/coco/train_coco.py --data /data/coco --model latentgnn --stages 3 4 5
+    torchrun --standalone --nproc-per-node=4 scripts/coco/train_coco.py --data /data/coco
 
 Defaults are the paper's: SGD at 0.02 with momentum 0.9 and weight decay 1e-4, 90,000 steps of 16 images, learning rate
 x 0.1 after 60,000 and 80,000, images of 800 pixels. The run folder is that of train_scannet.py, with steps for epochs.
-Needs its own environment: pip install -r scripts/requirements-coco.txt
+Needs its own environment: pip install -r scripts/coco/requirements.txt
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 
@@ -27,10 +27,11 @@ from tqdm import tqdm
 
 from data.coco import CocoError, TrainingImages
 from data.datasets import ChunkBatches
-from eval_scannet import choose_device, whole_number
-from models import checkpoint, distributed, mask_rcnn
-from models.run_folder import NOT_SETTINGS, RunLog, environment, open_run_folder, refuse_run_folder, write_json
-from models.stopping import StopRequest, fail, ignore_signals, run
+from models import mask_rcnn
+from training import checkpoint, ranks
+from training.arguments import choose_device, whole_number
+from training.run_folder import NOT_SETTINGS, RunLog, environment, open_run_folder, refuse_run_folder, write_json
+from training.stopping import StopRequest, fail, ignore_signals, run
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
@@ -95,9 +96,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
-    rank, world_size = distributed.rank(), distributed.world_size()
+    rank, world_size = ranks.rank(), ranks.world_size()
     device = choose_device(args.device)
-    distributed.of_rank_0(refuse_run_folder, args)
+    ranks.on_rank_0(refuse_run_folder, args)
     images = TrainingImages(args.data, "train2017", args.seed)
     network = mask_rcnn.MaskRCNNConfig(
         classes=images.classes,
@@ -111,11 +112,11 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     )
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     config |= {"data": str(args.data.resolve()), "images": len(images)}
-    found = distributed.of_rank_0(open_run_folder, args, network, config, FREE_ON_RESUME, _parser())
+    found = ranks.on_rank_0(open_run_folder, args, network, config, FREE_ON_RESUME, _parser())
     _, state, notice = found or (None, None, "")
     last, done = args.out / "checkpoints" / checkpoint.LAST, 0
 
-    # The other ranks get rank 0's weights from distributed.parallel
+    # The other ranks get rank 0's weights from ranks.parallel
     model = mask_rcnn.build(network, args.seed, download=args.pretrained and not state and rank == 0).to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=args.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
@@ -123,7 +124,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["step"]
-    forward = distributed.parallel(model)
+    forward = ranks.parallel(model)
     batches = ChunkBatches(len(images), args.batch_size, args.seed, rank, world_size)
     loader = DataLoader(
         images,
@@ -153,7 +154,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     for batch in itertools.islice(batches_from(done, loader, batches), args.steps - done):
         rate = learning_rate(args, done)
         optimizer.param_groups[0]["lr"] = rate
-        torch.manual_seed(distributed.seed_of_step(args.seed, done, rank))  # of the boxes that losses are of
+        torch.manual_seed(ranks.seed_of_step(args.seed, done, rank))  # of the boxes that losses are of
         image_ids = [target.pop("image_id") for _, target in batch]
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         loss = sum(forward([image.to(device) for image, _ in batch], targets).values())
@@ -161,13 +162,13 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         loss.backward()
         gradient = torch.nn.utils.get_total_norm([p.grad for p in trained])
         parts = torch.stack([loss.detach(), gradient, loss.new_tensor(float(stop.signal > 0))])
-        loss, gradient, stopping = (distributed.sum_over_ranks(parts) / world_size).tolist()
+        loss, gradient, stopping = (ranks.sum_over_ranks(parts) / world_size).tolist()
         done += 1
         if not (math.isfinite(loss) and math.isfinite(gradient)):
-            ids = sorted(sum(distributed.of_all_ranks(image_ids), []))
+            ids = sorted(sum(ranks.gather_from_ranks(image_ids), []))
             message = f"loss {loss}, gradient norm {gradient} in step {done}, with images {ids}"
             history.say(message)
-            distributed.of_rank_0(fail, f"{message}. Nothing after the last checkpoint was saved; lower --lr")
+            ranks.on_rank_0(fail, f"{message}. Nothing after the last checkpoint was saved; lower --lr")
         optimizer.step()
         losses.append(loss)
         progress.update()
@@ -179,13 +180,13 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
             history.say(f"step {done}: loss {mean:.4f}, lr {rate:.2e}, {speed:.1f} images/s")
             losses, started = [], time.perf_counter()
         if done % args.save_every == 0 or final or stopping:
-            distributed.of_rank_0(save)
+            ranks.on_rank_0(save)
         if stopping and not final:
             history.stopped(done)
             return stop.exit_code
     progress.close()
-    distributed.of_rank_0(checkpoint.export, args.out / "export", model)
-    history.say(f"checkpoints in {last.parent}; score one with scripts/eval_coco.py --checkpoint {last}")
+    ranks.on_rank_0(checkpoint.export, args.out / "export", model)
+    history.say(f"checkpoints in {last.parent}; score one with scripts/coco/eval_coco.py --checkpoint {last}")
     history.close()
     return 0
 

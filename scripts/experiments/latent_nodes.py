@@ -1,6 +1,6 @@
 """Which points each latent node of a LatentGNN gathers from (psi_v2l) and gives to (psi_l2v), in one chunk of a scene.
 
-    python scripts/latent_nodes.py --checkpoint runs/x/checkpoints/last.pt --data datasets/scannet
+    python scripts/experiments/latent_nodes.py --checkpoint runs/x/checkpoints/last.pt --data datasets/scannet
 
 The chunk is one of the scene's evaluation tiles, 8192 points; a layer's points are the 1024, 256, 64 or 16 that its
 set abstraction chooses of them. Written for every layer and kernel, of the nodes that give most:
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import matplotlib
 
@@ -35,18 +35,19 @@ from tqdm import tqdm
 
 import ops
 from data.atomic_write import replacing
-from data.board import add_points
 from data.coloured_ply import UNLABELLED, class_colours, colours_of_scene, write_coloured
 from data.datasets import SceneFile, WholeScenes, scene_files
 from data.labels import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
 from data.scenes import SPLITS, SceneError, read_manifest
-from eval_scannet import run_folder, whole_number
-from models import checkpoint
 from models.latentgnn import LatentGNN
 from models.pointnet2 import CENTRES, PointNet2
-from models.reference import latentgnn_affinities, latentgnn_graph
-from models.stopping import error_line
+from models.textbook import latentgnn_affinities, latentgnn_graph
 from scripts.render_scene import AZIMUTH, view_axes
+from training import checkpoint
+from training.arguments import whole_number
+from training.board import add_points
+from training.run_folder import run_folder_of
+from training.stopping import error_line
 
 LAYERS = tuple(range(1, 1 + len(CENTRES)))
 DIRECTIONS = {"gathers from": r"$\psi_{v2l}$", "gives to": r"$\psi_{l2v}$"}
@@ -410,7 +411,7 @@ def _run(args: argparse.Namespace) -> int:
     scene = find_scene(args.data or Path(content["config"]["data"]), args.scene)
     chunk = cut_chunk(scene, content["config"], args.tile, args.seed)
     layers = [layer for layer in look(model, chunk.points) if layer.number in args.layer]
-    out = args.out or run_folder(args.checkpoint) / "latent_nodes" / scene.name
+    out = args.out or run_folder_of(args.checkpoint) / "latent_nodes" / scene.name
     out.mkdir(parents=True, exist_ok=True)
     text = f"{args.checkpoint} in {chunk.name}, seed {args.seed}\n\n{table(layers)}"
     with replacing(out / "latent_nodes.txt") as temporary:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoint, pointnet2
+from models import pointnet2
+from training import checkpoint
 
 INPUTS_AT_FIRST = {"features": [], "chunk_size": 1.5, "unannotated": "drop", "other": "train"}  # without any flag
 

@@ -1,6 +1,7 @@
-"""How right a prediction is on the look-alike objects of generated rooms, by what tells their class.
+r"""How right a prediction is on the look-alike objects of generated rooms, by what tells their class.
 
-    python scripts/score_kinds.py --scans datasets/synthetic_scans --predictions runs/x/eval/val-1a2b3c4d/predictions
+    python scripts/experiments/score_kinds.py --scans datasets/synthetic_scans \
+        --predictions runs/x/eval/val-1a2b3c4d/predictions
 
 --predictions is what eval_scannet.py --predictions writes. Over the annotated vertices of these objects, for each kind
 (local, near, room; data/rooms/rooms.py says what they are):
@@ -17,7 +18,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Can a context layer use the context of a chunk, if everything else is made easy?
 
-    python scripts/context_probe.py [--network layer --rows none latentgnn_k1 --seeds 0 1 2 --chunk-size 1.5]
+    python scripts/experiments/context_probe.py [--network layer --rows none latentgnn_k1 --seeds 0 1 2]
 
 Training on whole rooms spends most of its time on learning what objects look like, and few points depend on context.
 Here the colour of a point says what its object alone tells (make_synthetic.py --telling-colours): its class or, of an
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -39,17 +39,15 @@ from data.datasets import POINT_FEATURES, scene_files
 from data.labels import NUM_CLASSES, NYU40_TO_CLASS
 from data.rooms.rooms import TELLING_STEPS, TILES
 from data.scenes import SceneError, read_manifest
-from eval_scannet import choose_device, whole_number
 from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
 from models.latentgnn import LatentGNN
-from models.losses import weighted_cross_entropy_sum
 from models.non_local import NonLocal
-from scripts import score_kinds
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
-from scripts.reproduce_table3 import commit
-from scripts.table3_report import (
+from scripts.experiments import score_kinds
+from scripts.experiments.reproduce_table3 import commit
+from scripts.experiments.table3_report import (
     ORACLES,
     around_marks,
     compare,
@@ -60,6 +58,8 @@ from scripts.table3_report import (
     table_head,
     table_line,
 )
+from training.arguments import choose_device, whole_number
+from training.losses import weighted_cross_entropy_sum
 
 
 class Setting(NamedTuple):
@@ -88,7 +88,10 @@ BATCH_SIZE = 16
 LEARNING_RATE = 3e-3  # of Adam; falls to 0 linearly
 BN_MOMENTUM = 0.1
 LOSS_EVERY = 50  # steps over which the recorded loss is averaged
-BEGIN, END = "<!-- made by scripts/context_probe.py: -->", "<!-- :made by scripts/context_probe.py -->"
+BEGIN, END = (
+    "<!-- made by context_probe.py: -->",
+    "<!-- :made by context_probe.py -->",
+)
 
 
 class MeanContext(nn.Module):
@@ -189,8 +192,8 @@ def run_all(args: argparse.Namespace) -> None:
             "row": row,
             "seed": seed,
             "settings": settings,
-            "command": f"python scripts/context_probe.py --network {args.network} --rows {row} --seeds {seed} "
-            f"--chunk-size {args.chunk_size:g} --steps {args.steps} --scenes {args.scenes}",
+            "command": f"python scripts/experiments/context_probe.py --network {args.network} --rows {row} "
+            f"--seeds {seed} --chunk-size {args.chunk_size:g} --steps {args.steps} --scenes {args.scenes}",
             "commit": commit(),
             "device": str(device),
             "torch": torch.__version__,

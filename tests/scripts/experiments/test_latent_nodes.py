@@ -7,11 +7,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.mesh.plugin_data_pb2 import MeshPluginData
 from torch import nn
 
-from models import checkpoint
 from models.batch_norm import set_batch_norm_momentum
 from models.pointnet2 import PointNet2Config, build
 from ops import reference
-from scripts import latent_nodes
+from scripts.experiments import latent_nodes
+from training import checkpoint
 
 CONFIG = {"unannotated": "drop", "other": "train", "features": []}  # of a training run
 

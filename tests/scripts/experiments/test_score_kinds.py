@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from scripts import score_kinds
+from scripts.experiments import score_kinds
 
 TABLE, DESK, CABINET, WALL = 7, 14, 3, 1  # nyu40 ids
 

@@ -1,8 +1,8 @@
 """Score a Mask R-CNN checkpoint on COCO: average precision of boxes and masks.
 
-    python scripts/eval_coco.py --checkpoint runs/x/checkpoints/last.pt --data /data/coco
+    python scripts/coco/eval_coco.py --checkpoint runs/x/checkpoints/last.pt --data /data/coco
 
-Needs its own environment: pip install -r scripts/requirements-coco.txt
+Needs its own environment: pip install -r scripts/coco/requirements.txt
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 
@@ -19,9 +19,11 @@ from torch import nn
 
 from data.atomic_write import replacing
 from data.coco import CocoError, evaluate, open_split
-from eval_scannet import choose_device, run_folder, whole_number
-from models import checkpoint, mask_rcnn
-from models.stopping import error_line
+from models import mask_rcnn
+from training import checkpoint
+from training.arguments import choose_device, whole_number
+from training.run_folder import run_folder_of
+from training.stopping import error_line
 
 
 def load(content: dict, path: Path) -> nn.Module:
@@ -58,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
     if 1 + max(images.coco.cats) != model.config.classes:
         raise CocoError(f"{args.split} has other categories than the set that {args.checkpoint} was trained on")
     sha256 = checkpoint.weights_sha256(model)
-    out = args.out or run_folder(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
+    out = args.out or run_folder_of(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
     report = {
         **evaluate(model.to(device), images, device, args.workers),
         "split": args.split,

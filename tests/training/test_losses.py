@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.losses import weighted_cross_entropy_sum
+from training.losses import weighted_cross_entropy_sum
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 import ops
 from data.atomic_write import replacing
-from models import checkpoint, distributed
-from models.stopping import TrainingError
+from training import checkpoint, ranks
+from training.stopping import TrainingError
 
 NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what it is
 LOCK = "lock"  # in the run folder: who trains there
@@ -27,9 +27,10 @@ LOCK = "lock"  # in the run folder: who trains there
 
 def refuse_run_folder(args: argparse.Namespace) -> None:
     """What is wrong with --out, --resume and --batch-size, before anything is made: TrainingError."""
-    if args.batch_size % distributed.world_size():
-        ranks = distributed.world_size()
-        raise TrainingError(f"--batch-size {args.batch_size} is of all {ranks} ranks together: use a multiple")
+    if args.batch_size % ranks.world_size():
+        raise TrainingError(
+            f"--batch-size {args.batch_size} is of all {ranks.world_size()} ranks together: use a multiple"
+        )
     if not args.resume and args.out.exists() and any(path.name != LOCK for path in args.out.iterdir()):
         raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
 
@@ -51,7 +52,7 @@ def open_run_folder(
     found = checkpoint.read_newest(checkpoints) if args.resume else None
     if found:
         path, state, _ = found
-        ours = {**dataclasses.asdict(network), **config, "world_size": distributed.world_size()}
+        ours = {**dataclasses.asdict(network), **config, "world_size": ranks.world_size()}
         defaults = {field.name: field.default for field in dataclasses.fields(network)}
         defaults |= {name: parser.get_default(name) for name in config}
         saved = {**defaults, **state["model_config"], **state["config"], "world_size": state.get("world_size")}
@@ -84,6 +85,12 @@ def lock(folder: Path) -> None:
     os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
 
 
+def run_folder_of(path: Path) -> Path:
+    """The folder of the run that a checkpoint or an export is of; of one that was moved, the folder it lies in."""
+    folder = path.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
 def environment(device: torch.device) -> dict:
     return {
         "command": sys.argv,
@@ -93,7 +100,7 @@ def environment(device: torch.device) -> dict:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "ranks": distributed.world_size(),
+        "ranks": ranks.world_size(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "ops": ops.describe(),
     }
@@ -108,7 +115,7 @@ class RunLog:
 
     def __init__(self, folder: Path, kept_epochs: int, kept_steps: int):
         """On resumption, numbers from after the checkpoint are taken back: they will be written again."""
-        self.silent = distributed.rank() != 0
+        self.silent = ranks.rank() != 0
         if self.silent:
             return
         path = folder / "metrics.jsonl"

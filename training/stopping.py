@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from models import distributed
-from models.checkpoint import CheckpointError
+from training import ranks
+from training.checkpoint import CheckpointError
 
 # Seconds that a loader process outlives SIGTERM: more than the last step takes, and a cluster gives
 GRACE = 60
@@ -30,13 +30,13 @@ def run(
     """Parses the flags once for all ranks and works. Returns the exit code; the errors end a run with one line."""
     stop = StopRequest()
     try:
-        with distributed.ranks():
-            return work(distributed.of_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
+        with ranks.process_group():
+            return work(ranks.on_rank_0(parse, sys.argv[1:] if argv is None else argv), stop)
     except (TrainingError, CheckpointError, OSError, *errors) as error:
         print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             print(f"interrupted; {if_interrupted}", file=sys.stderr)
         return 130
     finally:

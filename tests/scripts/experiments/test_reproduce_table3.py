@@ -6,7 +6,8 @@ import pytest
 import eval_scannet
 import ops
 import train_scannet
-from scripts import make_synthetic, preprocess_scannet, reproduce_table3, table3_report
+from scripts import make_synthetic, preprocess_scannet
+from scripts.experiments import reproduce_table3, table3_report
 
 COMMANDS = {
     "scripts/make_synthetic.py": make_synthetic.main,

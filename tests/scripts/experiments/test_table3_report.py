@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from scripts import table3_report
-from scripts.score_kinds import KINDS
+from scripts.experiments import table3_report
+from scripts.experiments.score_kinds import KINDS
 
 
 def result(row, seed, voxel, near, answered=80):

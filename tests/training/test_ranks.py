@@ -5,36 +5,36 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import distributed
+from training import ranks
 
 SEEN_BY_TWO_RANKS = """
 import torch
-from models import distributed
+from training import ranks
 
 def fail():
     print("only rank 0 is here", flush=True)
     raise OSError("no space")
 
 def check():
-    rank = distributed.rank()
-    assert distributed.world_size() == 2
-    assert distributed.sum_over_ranks(torch.tensor([1, rank])).tolist() == [2, 1]
-    assert distributed.of_all_ranks(f"rank {rank}") == ["rank 0", "rank 1"]
-    assert distributed.of_rank_0(lambda: ["made by", rank]) == ["made by", 0]
+    rank = ranks.rank()
+    assert ranks.world_size() == 2
+    assert ranks.sum_over_ranks(torch.tensor([1, rank])).tolist() == [2, 1]
+    assert ranks.gather_from_ranks(f"rank {rank}") == ["rank 0", "rank 1"]
+    assert ranks.on_rank_0(lambda: ["made by", rank]) == ["made by", 0]
 
     torch.manual_seed(rank)
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-    forward = distributed.parallel(model)
-    assert distributed.of_all_ranks(model[0].weight.tolist()) == 2 * [model[0].weight.tolist()]
+    forward = ranks.parallel(model)
+    assert ranks.gather_from_ranks(model[0].weight.tolist()) == 2 * [model[0].weight.tolist()]
     forward(torch.full((4, 2), 1.0 + rank)).sum().backward()
-    assert distributed.of_all_ranks(model[0].weight.grad.tolist()) == 2 * [model[0].weight.grad.tolist()]
-    means = distributed.of_all_ranks(model[1].running_mean.tolist())
+    assert ranks.gather_from_ranks(model[0].weight.grad.tolist()) == 2 * [model[0].weight.grad.tolist()]
+    means = ranks.gather_from_ranks(model[1].running_mean.tolist())
     assert means[0] != means[1]
-    distributed.copy_buffers_of_rank_0(model)
-    assert distributed.of_all_ranks(model[1].running_mean.tolist()) == 2 * means[:1]
+    ranks.copy_buffers_of_rank_0(model)
+    assert ranks.gather_from_ranks(model[1].running_mean.tolist()) == 2 * means[:1]
 
     try:
-        distributed.of_rank_0(fail)
+        ranks.on_rank_0(fail)
     except OSError:
         assert rank == 0
     except SystemExit as end:
@@ -43,7 +43,7 @@ def check():
         raise AssertionError("nothing was raised")
     print(f"rank {rank} is through", flush=True)
 
-with distributed.ranks():
+with ranks.process_group():
     check()  # a function, so that what it made is gone before the group is, as in training
 """
 
@@ -60,12 +60,12 @@ def test_two_ranks(tmp_path):
 
 
 def test_a_process_of_its_own_is_a_world_of_one():
-    with distributed.ranks():
+    with ranks.process_group():
         model = torch.nn.Linear(2, 2)
-        assert (distributed.rank(), distributed.world_size()) == (0, 1)
-        assert distributed.sum_over_ranks(torch.ones(2)).tolist() == [1, 1]
-        assert distributed.of_all_ranks("alone") == ["alone"]
-        assert distributed.parallel(model) is model
-        assert distributed.of_rank_0(sum, [1, 2]) == 3
+        assert (ranks.rank(), ranks.world_size()) == (0, 1)
+        assert ranks.sum_over_ranks(torch.ones(2)).tolist() == [1, 1]
+        assert ranks.gather_from_ranks("alone") == ["alone"]
+        assert ranks.parallel(model) is model
+        assert ranks.on_rank_0(sum, [1, 2]) == 3
         with pytest.raises(ZeroDivisionError):
-            distributed.of_rank_0(lambda: 1 / 0)
+            ranks.on_rank_0(lambda: 1 / 0)

@@ -8,7 +8,8 @@ import torch
 from data.labels import CLASS_NAMES
 from data.rooms.rooms import TELLING_COLOURS
 from models.latentgnn import LatentGNN
-from scripts import context_probe, make_synthetic, preprocess_scannet
+from scripts import make_synthetic, preprocess_scannet
+from scripts.experiments import context_probe
 
 COMMANDS = {"make_synthetic.py": make_synthetic.main, "preprocess_scannet.py": preprocess_scannet.main}
 MARKS = f"before\n{context_probe.BEGIN}\n{context_probe.END}\nafter\n"

@@ -10,11 +10,11 @@ import pytest
 from tensorboard import program
 from torch.utils.tensorboard import SummaryWriter
 
-from data import board
 from data.coloured_ply import UNLABELLED
 from data.datasets import WholeScenes, scene_files
 from data.labels import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
 from data.scenes import read_manifest
+from training import board
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ import torch
 pytest.importorskip("data.coco", exc_type=ImportError)
 
 from data.datasets import ChunkBatches
-from models import checkpoint, mask_rcnn, pointnet2
-from scripts import eval_coco, train_coco
+from models import mask_rcnn, pointnet2
+from scripts.coco import eval_coco, train_coco
+from training import checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def arguments(data, out, *more):
@@ -115,7 +116,7 @@ def test_two_ranks_share_each_batch_and_the_pretrained_weights(coco_data, tmp_pa
     torch.save(classifier, torch_home / ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     options = arguments(coco_data, tmp_path / "run", "--steps", "2", "--pretrained")
-    command = [*torchrun, "scripts/train_coco.py", *options]
+    command = [*torchrun, "scripts/coco/train_coco.py", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
