@@ -132,6 +132,10 @@ class TrainingChunks(Dataset):
     def __len__(self) -> int:
         return len(self.scenes)
 
+    def names_of(self, batch: dict[str, torch.Tensor]) -> list[str]:
+        """The scenes of a batch."""
+        return [self.scenes[scene].name for scene in batch["scene"]]
+
     def __getitem__(self, key: SampleKey) -> dict[str, torch.Tensor | int]:
         epoch, position, scene = key
         rng = np.random.default_rng([self.seed, epoch, 1 + position])  # 0 is the epoch's order

@@ -14,7 +14,7 @@ from data.datasets import WholeScenes, scene_files
 from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS, PALETTE
 from data.scenes import read_manifest, read_scene, write_scene
 from models import pointnet2
-from training import checkpoint
+from training import checkpoint, inference
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ class Oracle(torch.nn.Module):
 def test_a_perfect_network_scores_one_everywhere_and_every_vertex_is_predicted(tiny_data):
     files = scene_files(tiny_data, read_manifest(tiny_data), "val")[:1]
     scene = read_scene(files[0].path)
-    (result,) = eval_scannet.evaluate(Oracle(scene), WholeScenes(files, seed=0), torch.device("cpu"), batch_size=2)
+    (result,) = inference.evaluate(Oracle(scene), WholeScenes(files, seed=0), torch.device("cpu"), batch_size=2)
     scores = eval_scannet.metrics.scores(result.counts)
     accuracies = "pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy"
     for name in (*accuracies, "mean_iou", "mean_iou_scannet"):
@@ -197,9 +197,9 @@ def test_scores_do_not_depend_on_the_batch_of_scenes(tiny_data, weights):
     """Integer counts of scenes add up: two scenes together are the sum of each alone."""
     files, device = scene_files(tiny_data, read_manifest(tiny_data), "val"), torch.device("cpu")
     model = checkpoint.load(weights)
-    together = eval_scannet.evaluate(model, WholeScenes(files, seed=0, covering=False), device, 4)
-    alone = eval_scannet.evaluate(model, WholeScenes(files[1:], seed=0, covering=False), device, 4)
+    together = inference.evaluate(model, WholeScenes(files, seed=0, covering=False), device, 4)
+    alone = inference.evaluate(model, WholeScenes(files[1:], seed=0, covering=False), device, 4)
     assert all(np.array_equal(together[1].counts[name], alone[0].counts[name]) for name in alone[0].counts)
     assert together[0].predicted is None
-    total = eval_scannet.add_counts(together)
+    total = inference.add_counts(together)
     assert total["voxel"].sum() == sum(result.counts["voxel"].sum() for result in together)

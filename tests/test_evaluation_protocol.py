@@ -13,7 +13,7 @@ from data.datasets import LabelPolicy, SceneTiles, scene_files
 from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
 from data.scenes import read_manifest
 from models import pointnet2
-from training import checkpoint
+from training import checkpoint, inference
 
 
 class Script(torch.nn.Module):
@@ -42,7 +42,7 @@ def evaluate(classes, tiles, covering, batch_size=1):
     draws = [[Draw(np.array(index), np.array(core)) for index, core, _ in part] for part in (tiles, covering)]
     model = Script(answer for part in (tiles, covering) for _, _, answer in part)
     scene = SceneTiles("room", xyz, CLASS_TO_NYU40[classes].astype(np.uint8), *draws)
-    (result,) = eval_scannet.evaluate(model, [scene], torch.device("cpu"), batch_size)
+    (result,) = inference.evaluate(model, [scene], torch.device("cpu"), batch_size)
     return result
 
 
@@ -98,7 +98,7 @@ def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data
     def evaluate(model, scenes, *rest):
         seen.append(scenes)
         counts = {name: np.eye(21, dtype=np.int64) for name in metrics.COUNTS}
-        return [eval_scannet.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))]
+        return [inference.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))]
 
     monkeypatch.setattr(eval_scannet, "evaluate", evaluate)
     flags = ["--checkpoint", str(tmp_path / form), "--data", str(tiny_data), "--out", str(tmp_path / "out")]

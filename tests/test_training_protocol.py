@@ -48,7 +48,7 @@ def run(tiny_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_scannet.pointnet2, "build", observed_build)
         patch.setattr(train_scannet, "weighted_cross_entropy_sum", observed_loss)
-        patch.setattr(train_scannet, "evaluate", scripted_evaluate)
+        patch.setattr("training.validation.evaluate", scripted_evaluate)
         try:
             assert train_scannet.main(["--data", str(tiny_data), "--out", str(out), *flags]) == 0
         finally:

@@ -1,7 +1,9 @@
-"""Types of command-line flags, and the choice of a device."""
+"""Command-line flags: their types, those of a file, and the choice of a device."""
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -30,3 +32,22 @@ def whole_number(least: int) -> Callable[[str], int]:
         return number
 
     return convert
+
+
+def flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """The entries of a config file as flags, so that the parser checks them as it checks the command line."""
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        parser.error(f"--config {path}: cannot be read as JSON ({error})")
+    known = set(vars(parser.parse_args([])))
+    if not isinstance(entries, dict) or not entries.keys() <= known:
+        unknown = sorted(entries.keys() - known) if isinstance(entries, dict) else type(entries).__name__
+        parser.error(f"--config {path}: unknown keys {unknown}; known are {sorted(known)}")
+    flags = []
+    for key, value in entries.items():
+        if isinstance(value, bool):
+            flags.append(("--" if value else "--no-") + key.replace("_", "-"))
+        elif value is not None and key != "config":
+            flags += ["--" + key.replace("_", "-"), *map(str, value if isinstance(value, list) else [value])]
+    return flags

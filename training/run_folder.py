@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what
 LOCK = "lock"  # in the run folder: who trains there
 
 
+class Found(NamedTuple):
+    """A checkpoint to go on from."""
+
+    path: Path
+    state: dict  # its entries
+    notice: str  # what there is to say of it, or ""
+
+
 def refuse_run_folder(args: argparse.Namespace) -> None:
     """What is wrong with --out, --resume and --batch-size, before anything is made: TrainingError."""
     if args.batch_size % ranks.world_size():
@@ -37,8 +45,8 @@ def refuse_run_folder(args: argparse.Namespace) -> None:
 
 def open_run_folder(
     args: argparse.Namespace, network: Any, config: dict, free: Sequence[str], parser: argparse.ArgumentParser
-) -> tuple[Path, dict, str] | None:
-    """Makes the run folder and locks it. What checkpoint.read_newest finds there to resume; None for a new run.
+) -> Found | None:
+    """Makes the run folder and locks it. What is found there to resume; None for a new run.
 
     TrainingError if that is of a run with other settings, but for the `free` ones. Settings are the fields of
     `network`, a dataclass, and `config`, which the parser's flags gave. Of those that a checkpoint does not name, as it
@@ -51,7 +59,7 @@ def open_run_folder(
         orphan.unlink()
     found = checkpoint.read_newest(checkpoints) if args.resume else None
     if found:
-        path, state, _ = found
+        path, state, _ = found = Found(*found)
         ours = {**dataclasses.asdict(network), **config, "world_size": ranks.world_size()}
         defaults = {field.name: field.default for field in dataclasses.fields(network)}
         defaults |= {name: parser.get_default(name) for name in config}
@@ -153,8 +161,8 @@ class RunLog:
                 self.board.flush()
 
     def stopped(self, step: int) -> None:
-        """The last that a run says that was told to stop."""
-        self.say(f"told to stop, and did after step {step}; the same command with --resume auto goes on from there")
+        """The last that a stopped run says."""
+        self.say(f"stopped after step {step}; rerun the same command with --resume auto to go on")
         self.close()
 
     def close(self) -> None:

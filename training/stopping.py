@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -47,11 +48,7 @@ def run(
 
 def error_line(error: Exception) -> str:
     """One line; of an error in a loader process, whose message torch wraps in its traceback, the last one."""
-    return "error: " + str(error).strip().splitlines()[-1].removeprefix("data.scenes.SceneError: ")
-
-
-def fail(message: str) -> None:
-    raise TrainingError(message)
+    return "error: " + re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
 
 
 class StopRequest:

@@ -9,8 +9,8 @@ Needs its own environment: pip install -r scripts/coco/requirements.txt
 """
 
 import argparse
+import functools
 import itertools
-import math
 import os
 import sys
 import time
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -30,8 +31,9 @@ from data.datasets import ChunkBatches
 from models import mask_rcnn
 from training import checkpoint, ranks
 from training.arguments import choose_device, whole_number
-from training.run_folder import NOT_SETTINGS, RunLog, environment, open_run_folder, refuse_run_folder, write_json
-from training.stopping import StopRequest, fail, ignore_signals, run
+from training.loop import Run, steps
+from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
+from training.stopping import StopRequest, ignore_signals, run
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
@@ -96,12 +98,77 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
-    rank, world_size = ranks.rank(), ranks.world_size()
     device = choose_device(args.device)
     ranks.on_rank_0(refuse_run_folder, args)
     images = TrainingImages(args.data, "train2017", args.seed)
-    network = mask_rcnn.MaskRCNNConfig(
-        classes=images.classes,
+    network = network_config(args, images.classes)
+    config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
+    config |= {"data": str(args.data.resolve()), "images": len(images)}
+    found = ranks.on_rank_0(open_run_folder, args, network, config, FREE_ON_RESUME, _parser())
+
+    # The other ranks get rank 0's weights from ranks.parallel
+    download = args.pretrained and not found and ranks.rank() == 0
+    model = mask_rcnn.build(network, args.seed, download=download).to(device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=args.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    run = Run(model, optimizer, config, {"world_size": ranks.world_size()})
+    if found:
+        run.resume(found.state)
+        run.losses = []  # here: of the steps since the last line of the log
+    run.history = open_log(args, run, device, found)
+    forward = ranks.parallel(model)
+    batches = ChunkBatches(len(images), args.batch_size, args.seed, ranks.rank(), ranks.world_size())
+    loader = DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=args.workers,
+        collate_fn=list,  # images of different sizes make no batch of one tensor
+        worker_init_fn=ignore_signals,
+    )
+    last = args.out / "checkpoints" / checkpoint.LAST
+
+    stop.listen()
+    model.train()
+    started = time.perf_counter()
+    progress = tqdm(total=args.steps, initial=run.step, unit="step", disable=run.history.silent or None)
+    remaining = itertools.islice(batches_from(run.step, loader, batches), args.steps - run.step)
+    loss_of, schedule = functools.partial(image_loss, forward, device), functools.partial(set_rate, args, optimizer)
+    for _, stopping in steps(run, remaining, loss_of, schedule, image_ids, stop):
+        progress.update()
+        final = run.step == args.steps
+        if run.step % LOG_EVERY == 0 or final:
+            log_losses(args, run, time.perf_counter() - started)
+            run.losses, started = [], time.perf_counter()
+        if stopping and not final:
+            return run.save_and_stop(last, stop)
+        if run.step % args.save_every == 0 or final:
+            ranks.on_rank_0(run.save, last)
+    progress.close()
+    ranks.on_rank_0(checkpoint.export, args.out / "export", model)
+    run.history.say(f"checkpoints in {last.parent}; score one with scripts/coco/eval_coco.py --checkpoint {last}")
+    run.history.close()
+    return 0
+
+
+def image_loss(network: torch.nn.Module, device: torch.device, batch: list[tuple]) -> tuple[Tensor, Tensor]:
+    """The loss of a batch of pairs of an image and its target, and 1: ranks take the mean of theirs."""
+    images = [image.to(device) for image, _ in batch]
+    targets = [{key: value.to(device) for key, value in target.items() if key != "image_id"} for _, target in batch]
+    loss = sum(network(images, targets).values())
+    return loss, torch.ones_like(loss)
+
+
+def image_ids(batch: list[tuple]) -> list[int]:
+    return [target["image_id"] for _, target in batch]
+
+
+def set_rate(args: argparse.Namespace, optimizer: torch.optim.Optimizer, step: int) -> None:
+    optimizer.param_groups[0]["lr"] = learning_rate(args, step)
+
+
+def network_config(args: argparse.Namespace, classes: int) -> mask_rcnn.MaskRCNNConfig:
+    return mask_rcnn.MaskRCNNConfig(
+        classes=classes,
         backbone=args.backbone,
         context=MODELS[args.model],
         stages=args.stages,
@@ -110,85 +177,29 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         pretrained=args.pretrained,
         min_size=args.min_size,
     )
-    config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
-    config |= {"data": str(args.data.resolve()), "images": len(images)}
-    found = ranks.on_rank_0(open_run_folder, args, network, config, FREE_ON_RESUME, _parser())
-    _, state, notice = found or (None, None, "")
-    last, done = args.out / "checkpoints" / checkpoint.LAST, 0
 
-    # The other ranks get rank 0's weights from ranks.parallel
-    model = mask_rcnn.build(network, args.seed, download=args.pretrained and not state and rank == 0).to(device)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=args.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
-    forward = ranks.parallel(model)
-    batches = ChunkBatches(len(images), args.batch_size, args.seed, rank, world_size)
-    loader = DataLoader(
-        images,
-        batch_sampler=batches,
-        num_workers=args.workers,
-        collate_fn=list,  # images of different sizes make no batch of one tensor
-        worker_init_fn=ignore_signals,
-    )
 
-    history = RunLog(args.out, kept_epochs=done if state else -1, kept_steps=done)  # steps take the place of epochs
-    if rank == 0:
-        write_json(args.out / "config.json", config)
+def open_log(args: argparse.Namespace, run: Run, device: torch.device, found: Found | None) -> RunLog:
+    """The run's log, which has said what is trained on what. Steps take the place of epochs."""
+    history = RunLog(args.out, kept_epochs=run.step if found else -1, kept_steps=run.step)
+    if ranks.rank() == 0:
+        write_json(args.out / "config.json", run.config)
         write_json(args.out / "environment.json", environment(device))
-    history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in trained):,} trained parameters")
-    history.say(f"{world_size} x {device}, {len(images)} images with objects, batch {args.batch_size}")
-    if notice:
-        history.say(notice)
-    history.say(f"steps {done} to {args.steps}")
+    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    history.say(f"{args.name} in {args.out}: {trained:,} trained parameters")
+    objects = f"{run.config['images']} images with objects"
+    history.say(f"{ranks.world_size()} x {device}, {objects}, batch {args.batch_size}")
+    if found and found.notice:
+        history.say(found.notice)
+    history.say(f"steps {run.step} to {args.steps}")
+    return history
 
-    def save() -> None:
-        checkpoint.save(last, model, config, world_size=world_size, optimizer=optimizer.state_dict(), step=done)
 
-    stop.listen()
-    model.train()
-    losses, started = [], time.perf_counter()
-    progress = tqdm(total=args.steps, initial=done, unit="step", disable=None if rank == 0 else True)
-    for batch in itertools.islice(batches_from(done, loader, batches), args.steps - done):
-        rate = learning_rate(args, done)
-        optimizer.param_groups[0]["lr"] = rate
-        torch.manual_seed(ranks.seed_of_step(args.seed, done, rank))  # of the boxes that losses are of
-        image_ids = [target.pop("image_id") for _, target in batch]
-        targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
-        loss = sum(forward([image.to(device) for image, _ in batch], targets).values())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        gradient = torch.nn.utils.get_total_norm([p.grad for p in trained])
-        parts = torch.stack([loss.detach(), gradient, loss.new_tensor(float(stop.signal > 0))])
-        loss, gradient, stopping = (ranks.sum_over_ranks(parts) / world_size).tolist()
-        done += 1
-        if not (math.isfinite(loss) and math.isfinite(gradient)):
-            ids = sorted(sum(ranks.gather_from_ranks(image_ids), []))
-            message = f"loss {loss}, gradient norm {gradient} in step {done}, with images {ids}"
-            history.say(message)
-            ranks.on_rank_0(fail, f"{message}. Nothing after the last checkpoint was saved; lower --lr")
-        optimizer.step()
-        losses.append(loss)
-        progress.update()
-
-        final = done == args.steps
-        if done % LOG_EVERY == 0 or final:
-            mean, speed = sum(losses) / len(losses), len(losses) * args.batch_size / (time.perf_counter() - started)
-            history.record(done, "train", {"loss": mean, "lr": rate, "images_per_second": speed})
-            history.say(f"step {done}: loss {mean:.4f}, lr {rate:.2e}, {speed:.1f} images/s")
-            losses, started = [], time.perf_counter()
-        if done % args.save_every == 0 or final or stopping:
-            ranks.on_rank_0(save)
-        if stopping and not final:
-            history.stopped(done)
-            return stop.exit_code
-    progress.close()
-    ranks.on_rank_0(checkpoint.export, args.out / "export", model)
-    history.say(f"checkpoints in {last.parent}; score one with scripts/coco/eval_coco.py --checkpoint {last}")
-    history.close()
-    return 0
+def log_losses(args: argparse.Namespace, run: Run, seconds: float) -> None:
+    loss, rate = sum(run.losses) / len(run.losses), learning_rate(args, run.step - 1)
+    speed = len(run.losses) * args.batch_size / seconds
+    run.history.record(run.step, "train", {"loss": loss, "lr": rate, "images_per_second": speed})
+    run.history.say(f"step {run.step}: loss {loss:.4f}, lr {rate:.2e}, {speed:.1f} images/s")
 
 
 def batches_from(step: int, loader: DataLoader, batches: ChunkBatches) -> Iterator[list]:

@@ -20,7 +20,7 @@ import torch
 import eval_scannet
 import train_scannet
 from data import chunks
-from training import checkpoint
+from training import checkpoint, inference, validation
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -50,7 +50,7 @@ def in_step(number: int, act: Callable) -> None:
 
 def after_scene(number: int, act: Callable) -> None:
     """Calls act() when this process has evaluated its n-th scene."""
-    before(eval_scannet.SceneScore, "result", lambda *args: act(), nth(number))
+    before(inference.SceneScore, "result", lambda *args: act(), nth(number))
 
 
 def at_replace(number: int, name: str, act: Callable) -> None:
@@ -102,7 +102,7 @@ def say_what_is_evaluated() -> None:
     def say(model: torch.nn.Module, *args: object) -> None:
         print(f"evaluates {checkpoint.weights_sha256(model)}", flush=True)
 
-    before(train_scannet, "evaluate", say)
+    before(validation, "evaluate", say)
 
 
 def forbid_writing_in(folder: str) -> None:
