@@ -36,9 +36,10 @@ from data.rooms.default import default_rooms
 from data.scenes import SceneError, read_manifest
 from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
+from models.context import CONTEXTS
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
-from training.arguments import choose_device, flags_of_file, whole_number
+from training.arguments import add_network_flags, choose_device, flags_of_file, network_fields, whole_number
 from training.loop import Run, refuse_infinite_weights, steps
 from training.losses import weighted_cross_entropy_sum
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
@@ -51,12 +52,10 @@ LEARNING_RATE_DECAY = 0.7
 BN_MOMENTUM_DECAY = 0.5
 BN_MOMENTUM_FLOOR = 0.01
 
-CONTEXT_OF_MODEL = {"pointnet2" if context == "none" else context: context for context in pointnet2.CONTEXTS}
+CONTEXT_OF_MODEL = {"pointnet2" if context == "none" else context: context for context in CONTEXTS}
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
-
-ONLY_OF = {"kernels": "latentgnn"}  # flag -> the one model whose layer has it
 
 
 def learning_rate(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
@@ -81,8 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="run folder (default: runs/<name>)")
     add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if it has none")
     add("--model", choices=list(CONTEXT_OF_MODEL), default="latentgnn")
-    add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
-    add("--grouping", choices=["ssg", "msg"], default="ssg", help="single- or multi-scale grouping of PointNet++")
+    add_network_flags(parser, pointnet2.PointNet2Config)
     add("--features", nargs="*", choices=list(POINT_FEATURES), help="point features beside xyz")
     add("--chunk-size", type=float, help="edge of the chunks of 8192 points, and of the tiles, in m")
     add("--unannotated", choices=["drop", "ignore"], help="vertices without annotation")
@@ -114,11 +112,15 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     args = parser.parse_args([*flags_of_file(given.config, parser), *argv]) if given.config else given
     for name in foreign_flags(args.model):
-        value, default = getattr(given, name), parser.get_default(name)
-        if value != default:
-            flag = f"--{name.replace('_', '-')} {value}"
-            parser.error(f"{flag} is for --model {ONLY_OF[name]} alone, not for {args.model}; leave it out")
+        default = parser.get_default(name)
+        if (value := getattr(given, name)) != default:
+            parser.error(f"--{name.replace('_', '-')} {value} is no option of --model {args.model}; leave it out")
         setattr(args, name, default)
+    try:
+        with torch.device("meta"):
+            pointnet2.PointNet2(network_config(args))
+    except ValueError as error:
+        parser.error(str(error))
     if not 0 < args.lr < float("inf"):
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
     if not 0 < args.chunk_size < float("inf"):
@@ -134,7 +136,9 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
 
 
 def foreign_flags(model: str) -> list[str]:
-    return [name for name, only in ONLY_OF.items() if only != model]
+    """The options of other models' context layers."""
+    every = {option for context in CONTEXTS for option in pointnet2.options_of(context)}
+    return sorted(every - {*pointnet2.options_of(CONTEXT_OF_MODEL[model])})
 
 
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
@@ -221,9 +225,8 @@ def set_rates(args: argparse.Namespace, run: Run, step: int) -> None:
 def network_config(args: argparse.Namespace) -> pointnet2.PointNet2Config:
     return pointnet2.PointNet2Config(
         context=CONTEXT_OF_MODEL[args.model],
-        kernels=args.kernels,
-        grouping=args.grouping,
         extra_channels=sum(POINT_FEATURES[name] for name in args.features),
+        **{name: getattr(args, name) for name in network_fields(pointnet2.PointNet2Config)},
     )
 
 

@@ -3,7 +3,7 @@
 Pure functions of points and an explicit generator. V vertices of a scene, N points drawn; metres, +z up. A crop is a
 core of 1.5 x 1.5 m, or of another `size`, and full height, and around it a context that is seen but neither trained on
 nor scored.
-Source: the original PointNet++ ScanNet code (2017); `covering_draws` serves ScanNet's benchmark instead.
+Source: the original PointNet++ ScanNet code (2017); `covering_crops` serves ScanNet's benchmark instead.
 """
 
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ TILE_CORE_MARGIN = 0.001  # m, evaluation tile
 MIN_CORE_DRAWN = 0.01  # share of a tile's drawn points
 
 
-class Draw(NamedTuple):
-    """N points drawn from one crop."""
+class Crop(NamedTuple):
+    """N points drawn from a box of the scene."""
 
     index: np.ndarray  # (N,) int64, vertices of the scene
     core: np.ndarray  # (N,) bool
 
 
-def training_draw(
+def training_crop(
     xyz: np.ndarray,
     classes: np.ndarray,
     rng: np.random.Generator,
     num_points: int = POINTS_PER_CHUNK,
     size: float = CHUNK_SIZE,
-) -> Draw:
-    """Draw a training chunk around a random vertex.
+) -> Crop:
+    """A training chunk around a random vertex.
 
     Up to 10 centres are tried for a crop in which enough is labelled (before drawing) and enough of the core's cells
     are occupied; the last one is taken as it is.
@@ -57,27 +57,27 @@ def training_draw(
         if labelled >= MIN_LABELLED and _occupied(crop_xyz[core], core_low, core_high) >= MIN_OCCUPIED:
             break
     drawn = rng.integers(len(crop), size=num_points)
-    return Draw(crop[drawn], core[drawn])
+    return Crop(crop[drawn], core[drawn])
 
 
-def tile_draws(
+def tile_crops(
     xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
-) -> Iterator[Draw]:
+) -> Iterator[Crop]:
     """One draw from each tile of a scene, for the whole-scene evaluation of PointNet++.
 
     Tiles start at the scene's minimum. A tile with under 1 % core among its drawn points is left out.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    for crop in _tile_crops(xyz, size):
+    for crop in _tiles(xyz, size):
         drawn = rng.integers(len(crop.index), size=num_points)
         core = crop.core[drawn]
         if core.mean() >= MIN_CORE_DRAWN:
-            yield Draw(crop.index[drawn], core)
+            yield Crop(crop.index[drawn], core)
 
 
-def covering_draws(
+def covering_crops(
     xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
-) -> Iterator[Draw]:
+) -> Iterator[Crop]:
     """Draws in which every vertex of the scene is at least once a core point, and of one tile only.
 
     The first draw from a tile is random, as in training, and misses about a fifth of the core; in the following ones
@@ -85,13 +85,13 @@ def covering_draws(
     of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    for crop in _tile_crops(xyz, size):
+    for crop in _tiles(xyz, size):
         missing = np.flatnonzero(crop.in_tile)
         if len(missing) == 0:
             continue
         drawn = rng.integers(len(crop.index), size=num_points)
         while True:
-            yield Draw(crop.index[drawn], crop.in_tile[drawn])
+            yield Crop(crop.index[drawn], crop.in_tile[drawn])
             seen = np.zeros(len(crop.index), dtype=bool)
             seen[drawn] = True
             missing = missing[~seen[missing]]
@@ -115,7 +115,7 @@ def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     return first, cube
 
 
-class _TileCrop(NamedTuple):
+class _Tile(NamedTuple):
     """The n >= 1 vertices of a tile and its context."""
 
     index: np.ndarray  # (n,) int64, ascending
@@ -123,7 +123,7 @@ class _TileCrop(NamedTuple):
     in_tile: np.ndarray  # (n,) bool: in this tile and in no other
 
 
-def _tile_crops(xyz: np.ndarray, size: float) -> Iterator[_TileCrop]:
+def _tiles(xyz: np.ndarray, size: float) -> Iterator[_Tile]:
     """The crops of a scene (V, 3) in order of column and row; tiles that have nothing in or near them are left out.
 
     Every vertex is looked at once a column of tiles, and those of the column once a tile. Coordinates are float64, so
@@ -145,7 +145,7 @@ def _tile_crops(xyz: np.ndarray, size: float) -> Iterator[_TileCrop]:
             if len(index) > 0:
                 core_x = _in_slab(x[index], column, x_start, size, TILE_CORE_MARGIN)
                 core_y = _in_slab(y[index], row, y_start, size, TILE_CORE_MARGIN)
-                yield _TileCrop(index, core_x & core_y, tile_of[index] == column * rows + row)
+                yield _Tile(index, core_x & core_y, tile_of[index] == column * rows + row)
 
 
 def _slabs(offset: np.ndarray, size: float) -> tuple[np.ndarray, int]:

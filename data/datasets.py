@@ -143,10 +143,10 @@ class TrainingChunks(Dataset):
         kept = np.flatnonzero(self.policy.kept(nyu40))
         points, nyu40 = points.take(kept, axis=0), nyu40[kept]  # take: in a fifth of the time of points[kept]
 
-        draw = chunks.training_draw(points[:, :3], NYU40_TO_CLASS[nyu40], rng, size=self.chunk_size)
-        points, nyu40 = points[draw.index], nyu40[draw.index]  # (N, 3 + F), (N,)
+        crop = chunks.training_crop(points[:, :3], NYU40_TO_CLASS[nyu40], rng, size=self.chunk_size)
+        points, nyu40 = points[crop.index], nyu40[crop.index]  # (N, 3 + F), (N,)
         classes = NYU40_TO_CLASS[nyu40].astype(np.int64)
-        weight = self.class_weights[classes] * draw.core * self.policy.trained(nyu40)
+        weight = self.class_weights[classes] * crop.core * self.policy.trained(nyu40)
 
         points, classes, weight = augment.drop_points(points, classes, weight, rng)
         points = _rotate(points, self.features, rng.uniform(0, 2 * np.pi))
@@ -198,8 +198,8 @@ class SceneTiles:
     name: str
     points: np.ndarray  # (V, 3 + F) float32
     nyu40: np.ndarray | None  # (V,) uint8
-    tiles: list[chunks.Draw]  # of the vertices that the label policy keeps; none of a scan without labels
-    covering: list[chunks.Draw]  # of all vertices
+    tiles: list[chunks.Crop]  # of the vertices that the label policy keeps; none of a scan without labels
+    covering: list[chunks.Crop]  # of all vertices
 
 
 class WholeScenes(Dataset):
@@ -233,9 +233,9 @@ class WholeScenes(Dataset):
         rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
 
         kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
-        tiles = chunks.tile_draws(points[kept, :3], rng, size=self.chunk_size) if len(kept) else []
+        tiles = chunks.tile_crops(points[kept, :3], rng, size=self.chunk_size) if len(kept) else []
         tiles = [draw._replace(index=kept[draw.index]) for draw in tiles]
-        covering = list(chunks.covering_draws(points[:, :3], rng, size=self.chunk_size)) if self.covering else []
+        covering = list(chunks.covering_crops(points[:, :3], rng, size=self.chunk_size)) if self.covering else []
         return SceneTiles(scene.name, points, nyu40, tiles, covering)
 
 

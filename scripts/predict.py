@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
         with replacing(out) as temporary:
             temporary.touch()  # if that fails, then before the work
             rng = np.random.default_rng(args.seed)
-            draws = list(chunks.covering_draws(xyz[first], rng, size=chunk_size_of(content["config"])))
+            draws = list(chunks.covering_crops(xyz[first], rng, size=chunk_size_of(content["config"])))
             scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
             classes = np.zeros(len(seen), np.uint8)
             classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]

@@ -8,7 +8,7 @@ import torch
 
 import eval_scannet
 from data import metrics
-from data.chunks import Draw
+from data.chunks import Crop
 from data.datasets import LabelPolicy, SceneTiles, scene_files
 from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
 from data.scenes import read_manifest
@@ -39,7 +39,7 @@ def evaluate(classes, tiles, covering, batch_size=1):
     """Vertices 1 m apart, of these classes; tiles and covering are lists of (index, core, logits of the draw)."""
     xyz = np.zeros((len(classes), 3), dtype=np.float32)
     xyz[:, 0] = range(len(classes))
-    draws = [[Draw(np.array(index), np.array(core)) for index, core, _ in part] for part in (tiles, covering)]
+    draws = [[Crop(np.array(index), np.array(core)) for index, core, _ in part] for part in (tiles, covering)]
     model = Script(answer for part in (tiles, covering) for _, _, answer in part)
     scene = SceneTiles("room", xyz, CLASS_TO_NYU40[classes].astype(np.uint8), *draws)
     (result,) = inference.evaluate(model, [scene], torch.device("cpu"), batch_size)

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 import train_scannet
+from models.pointnet2 import PointNet2Config
 from training import checkpoint, ranks
 from training.run_folder import RunLog
 
@@ -285,6 +286,49 @@ def test_a_flag_of_another_models_layer_is_refused_whichever_way_the_model_is_ch
         assert stopped.value.code == 2 and "--kernels 3" in said and model in said
         assert train_scannet.parse_config([*flags, "--kernels", "1"]).model == model
     assert train_scannet.parse_config(["--config", str(path), "--model", "latentgnn", "--kernels", "3"]).kernels == 3
+
+
+def test_the_networks_options_are_flags_and_survive_the_config_file(tmp_path):
+    flags = ["--grouping", "msg", "--radii", "0.2", "0.3", "0.5", "0.9", "--latent-nodes", "8", "4", "2", "1"]
+    flags += ["--kernels", "2", "--stride", "8", "--l2v-norm", "points", "--weight", "none"]
+    wanted = {"grouping": "msg", "radii": (0.2, 0.3, 0.5, 0.9), "latent_nodes": (8, 4, 2, 1), "kernels": 2, "stride": 8}
+    wanted = PointNet2Config(context="latentgnn", l2v_norm="points", weight=None, **wanted)
+    args = train_scannet.parse_config(flags)
+    assert train_scannet.network_config(args) == wanted
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(vars(args), default=str))
+    assert train_scannet.network_config(train_scannet.parse_config(["--config", str(path)])) == wanted
+    symmetric = train_scannet.network_config(train_scannet.parse_config(["--symmetric"]))
+    assert symmetric == PointNet2Config(context="latentgnn", symmetric=True)
+    affinity = train_scannet.network_config(
+        train_scannet.parse_config(["--model", "non_local", "--affinity", "softmax"])
+    )
+    assert affinity == PointNet2Config(context="non_local", affinity="softmax")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--stride", "3"], "multiple of stride"),
+        (["--symmetric", "--l2v-norm", "points"], "symmetric"),
+        (["--radii", "0", "1", "2", "3"], "radii must be positive"),
+        (["--radii", "0.1"], "expected 4 arguments"),
+        (["--latent-nodes", "8", "4", "2", "0"], "not a whole number of at least 1"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_before_anything_is_made(flags, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_scannet.parse_config(flags)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_its_own_radii_alone(tiny_data, tmp_path, capsys):
+    radii = ["--radii", "0.2", "0.4", "0.8", "1.6"]
+    assert train_scannet.main(arguments(tiny_data, tmp_path, "--epochs", "1", *radii)) == 0
+    assert train_scannet.main(arguments(tiny_data, tmp_path, "--epochs", "2", "--resume", "auto")) == 1
+    assert "radii was [0.2, 0.4, 0.8, 1.6], is [0.1, 0.2, 0.4, 0.8]" in capsys.readouterr().err
+    assert train_scannet.main(arguments(tiny_data, tmp_path, "--epochs", "2", "--resume", "auto", *radii)) == 0
+    assert checkpoint.load(tmp_path / "export").config.radii == (0.2, 0.4, 0.8, 1.6)
 
 
 def test_switches_survive_the_config_file(tmp_path):

@@ -1,6 +1,7 @@
-"""Command-line flags: their types, those of a file, and the choice of a device."""
+"""Command-line flags: their types, those of a network's configuration, those of a file, and the choice of a device."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,26 @@ def whole_number(least: int) -> Callable[[str], int]:
         return number
 
     return convert
+
+
+def add_network_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
+    """A flag for each of `network_fields`, with the field's default."""
+    for name in network_fields(config_class):
+        field = config_class.__dataclass_fields__[name]
+        flag, default, choices = "--" + name.replace("_", "-"), field.default, field.metadata.get("choices")
+        if isinstance(default, bool):
+            options = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(default, tuple):
+            kind = whole_number(1) if isinstance(default[0], int) else float
+            options, default = {"type": kind, "nargs": len(default), "metavar": "X"}, list(default)  # as JSON has it
+        else:
+            options = {"choices": choices} if choices else {"type": whole_number(1)}
+        parser.add_argument(flag, default=default, help=field.metadata["help"], **options)
+
+
+def network_fields(config_class: type) -> list[str]:
+    """The fields of a configuration that are flags: those with a help text."""
+    return [field.name for field in dataclasses.fields(config_class) if "help" in field.metadata]
 
 
 def flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:

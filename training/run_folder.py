@@ -60,10 +60,11 @@ def open_run_folder(
     found = checkpoint.read_newest(checkpoints) if args.resume else None
     if found:
         path, state, _ = found = Found(*found)
-        ours = {**dataclasses.asdict(network), **config, "world_size": ranks.world_size()}
+        ours = _as_json({**dataclasses.asdict(network), **config, "world_size": ranks.world_size()})
         defaults = {field.name: field.default for field in dataclasses.fields(network)}
         defaults |= {name: parser.get_default(name) for name in config}
-        saved = {**defaults, **state["model_config"], **state["config"], "world_size": state.get("world_size")}
+        named = {**state["model_config"], **state["config"], "world_size": state.get("world_size")}
+        saved = _as_json(defaults | named)
         differing = [
             f"{key} was {saved.get(key)!r}, is {ours[key]!r}"
             for key in ours
@@ -72,6 +73,11 @@ def open_run_folder(
         if differing:
             raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
     return found
+
+
+def _as_json(settings: dict) -> dict:
+    """The same with lists for tuples, to compare settings from wherever they come."""
+    return json.loads(json.dumps(settings, default=str))
 
 
 def lock(folder: Path) -> None:

@@ -17,7 +17,7 @@ def room(seed=0, vertices=20_000, size=(4.0, 3.2, 2.5)):
 
 def test_training_draw_stays_in_one_crop_and_marks_its_core():
     xyz = room()
-    draw = chunks.training_draw(xyz, np.ones(len(xyz), dtype=np.uint8), np.random.default_rng(0))
+    draw = chunks.training_crop(xyz, np.ones(len(xyz), dtype=np.uint8), np.random.default_rng(0))
     assert draw.index.shape == draw.core.shape == (chunks.POINTS_PER_CHUNK,)
     points = xyz[draw.index]
     extent = points.max(0) - points.min(0)
@@ -54,7 +54,7 @@ def test_training_draw_is_the_textbooks(seed):
     xyz = np.round(xyz, 2 if seed % 2 else 6)  # on a grid, vertices lie on the faces of boxes and cells
     classes = (rng.random(len(xyz)) < (0.69, 0.71, 0.9)[seed % 3]).astype(np.uint8)
     index, core = textbook_training_draw(xyz, classes, np.random.default_rng(seed))
-    draw = chunks.training_draw(xyz, classes, np.random.default_rng(seed))
+    draw = chunks.training_crop(xyz, classes, np.random.default_rng(seed))
     np.testing.assert_array_equal(draw.index, index)
     np.testing.assert_array_equal(draw.core, core)
 
@@ -69,24 +69,24 @@ def test_training_draw_looks_for_a_labelled_crop():
     classes = (xyz[:, 0] > 9).astype(np.uint8)  # a quarter of the room is labelled
     hits = 0
     for seed in range(40):
-        draw = chunks.training_draw(xyz, classes, np.random.default_rng(seed))
+        draw = chunks.training_crop(xyz, classes, np.random.default_rng(seed))
         hits += classes[draw.index].mean() > 0.6
     assert hits >= 28  # one try finds it in a fifth of the cases, ten in nine of ten
 
 
 def test_training_draw_takes_the_last_crop_if_none_fits():
     xyz = room()
-    draw = chunks.training_draw(xyz, np.zeros(len(xyz), dtype=np.uint8), np.random.default_rng(0))
+    draw = chunks.training_crop(xyz, np.zeros(len(xyz), dtype=np.uint8), np.random.default_rng(0))
     assert len(draw.index) == chunks.POINTS_PER_CHUNK
 
 
 @pytest.mark.parametrize("vertices", [1, 2, 40])
 def test_tiny_scenes_are_one_chunk_and_one_tile(vertices):
     xyz = room(vertices=vertices, size=(0.4, 0.3, 0.2))
-    draw = chunks.training_draw(xyz, np.ones(vertices, dtype=np.uint8), np.random.default_rng(0))
+    draw = chunks.training_crop(xyz, np.ones(vertices, dtype=np.uint8), np.random.default_rng(0))
     assert draw.core.all() and draw.index.max() < vertices
-    assert len(list(chunks.tile_draws(xyz, np.random.default_rng(0)))) == 1
-    covered = np.concatenate([d.index for d in chunks.covering_draws(xyz, np.random.default_rng(0))])
+    assert len(list(chunks.tile_crops(xyz, np.random.default_rng(0)))) == 1
+    covered = np.concatenate([d.index for d in chunks.covering_crops(xyz, np.random.default_rng(0))])
     assert set(covered) == set(range(vertices))
 
 
@@ -98,7 +98,7 @@ def test_occupancy_counts_cells():
 
 def test_tiles_cover_the_plane_once():
     xyz = room(size=(4.0, 3.2, 2.5))
-    tiles = list(chunks.tile_draws(xyz, np.random.default_rng(0)))
+    tiles = list(chunks.tile_crops(xyz, np.random.default_rng(0)))
     assert len(tiles) == 3 * 3
     owners = np.zeros(len(xyz), dtype=int)
     for tile in tiles:
@@ -112,20 +112,20 @@ def test_tiles_cover_the_plane_once():
 def test_tiles_with_little_core_are_left_out():
     xyz = room(vertices=5_000, size=(1.5, 1.5, 2.5))
     straggler = np.array([[1.502, 0.7, 1.0]], dtype=np.float32)  # a second tile whose core is this vertex alone
-    tiles = list(chunks.tile_draws(np.concatenate([xyz, straggler]), np.random.default_rng(0)))
+    tiles = list(chunks.tile_crops(np.concatenate([xyz, straggler]), np.random.default_rng(0)))
     assert len(tiles) == 1
 
 
 def test_a_far_stray_vertex_costs_no_more_than_its_own_tile():
     """Only tiles that hold something are visited: 600 x 600 empty ones lie between the room and the stray vertex."""
     xyz = np.concatenate([room(vertices=2_000, size=(1.4, 1.4, 2.5)), np.float32([[900, 900, 0]])])
-    assert len(list(chunks.tile_draws(xyz, np.random.default_rng(0)))) == 2
-    assert len(list(chunks.covering_draws(xyz, np.random.default_rng(0)))) <= 3
+    assert len(list(chunks.tile_crops(xyz, np.random.default_rng(0)))) == 2
+    assert len(list(chunks.covering_crops(xyz, np.random.default_rng(0)))) <= 3
 
 
 def test_covering_draws_reach_every_vertex_in_tiles_of_another_size():
     xyz = (np.random.default_rng(0).random((9_000, 3)) * [7, 4, 2]).astype(np.float32)
-    draws = list(chunks.covering_draws(xyz, np.random.default_rng(0), num_points=2_000, size=3.0))
+    draws = list(chunks.covering_crops(xyz, np.random.default_rng(0), num_points=2_000, size=3.0))
     offset = xyz[:, :2].astype(float) - xyz[:, :2].min(0)
     tiles = [np.floor(offset[draw.index[draw.core]] / 3).astype(int) for draw in draws]
     assert all((tile == tile[0]).all() for tile in tiles)
@@ -138,7 +138,7 @@ def test_covering_draws_of_many_missing_vertices_are_spread_over_the_tile():
     context its share."""
     xyz = (np.random.default_rng(0).random((40_000, 3)) * [3, 1.5, 1]).astype(np.float32)
     xyz = xyz[np.argsort(xyz[:, 0])]
-    draws = list(chunks.covering_draws(xyz, np.random.default_rng(0), num_points=2_000))
+    draws = list(chunks.covering_crops(xyz, np.random.default_rng(0), num_points=2_000))
     assert len(draws) > 16
     for draw in draws:
         assert draw.core.mean() == pytest.approx(1.5 / 1.7, abs=0.04)
@@ -150,7 +150,7 @@ def test_covering_draws_of_many_missing_vertices_are_spread_over_the_tile():
 def test_covering_draws_reach_every_vertex_in_one_tile_only():
     xyz = room(vertices=60_000)
     tile_of_vertex = np.full(len(xyz), -1)
-    draws = list(chunks.covering_draws(xyz, np.random.default_rng(0)))
+    draws = list(chunks.covering_crops(xyz, np.random.default_rng(0)))
     for draw in draws:
         tile = np.floor(xyz[draw.index[draw.core]] / chunks.CHUNK_SIZE).astype(int)[:, :2]
         assert (tile == tile[0]).all()
@@ -167,9 +167,9 @@ def test_covering_draws_reach_every_vertex_in_one_tile_only():
 def test_the_same_generator_gives_the_same_draws():
     xyz = room()
     for draw in (
-        lambda rng: [chunks.training_draw(xyz, np.ones(len(xyz), dtype=np.uint8), rng)],
-        lambda rng: list(chunks.tile_draws(xyz, rng)),
-        lambda rng: list(chunks.covering_draws(xyz, rng)),
+        lambda rng: [chunks.training_crop(xyz, np.ones(len(xyz), dtype=np.uint8), rng)],
+        lambda rng: list(chunks.tile_crops(xyz, rng)),
+        lambda rng: list(chunks.covering_crops(xyz, rng)),
     ):
         once, again, other = (draw(np.random.default_rng(seed)) for seed in (3, 3, 4))
         assert all(np.array_equal(a.index, b.index) for a, b in zip(once, again, strict=True))

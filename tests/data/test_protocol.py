@@ -59,9 +59,9 @@ def test_training_draws_are_those_of_the_textbook(labelled):
     share = {"by place": by_place, "everywhere": 1, "nowhere": 0}[labelled]
     classes = (rng.random(len(xyz)) < share).astype(np.uint8)
     for seed in range(12):
-        got = chunks.training_draw(xyz, classes, np.random.default_rng(seed))
+        got = chunks.training_crop(xyz, classes, np.random.default_rng(seed))
         assert_equal_draws([got], [textbook_training_draw(xyz, classes, np.random.default_rng(seed))])
-        got = chunks.training_draw(xyz, classes, np.random.default_rng(seed), size=2.4)
+        got = chunks.training_crop(xyz, classes, np.random.default_rng(seed), size=2.4)
         assert_equal_draws([got], [textbook_training_draw(xyz, classes, np.random.default_rng(seed), 2.4)])
 
 
@@ -74,10 +74,10 @@ def test_tiles_are_those_of_the_textbook():
     stragglers = np.float32([1.51, 0.7, 1]) + np.zeros((24, 1), dtype=np.float32)
     for seed, xyz in enumerate([large, *(np.concatenate([small, stragglers[:k]]) for k in range(1, 25))]):
         expected = list(textbook_tiles(xyz, np.random.default_rng(seed)))
-        assert_equal_draws(list(chunks.tile_draws(xyz, np.random.default_rng(seed))), expected)
+        assert_equal_draws(list(chunks.tile_crops(xyz, np.random.default_rng(seed))), expected)
     for size in (0.7, 3.0, 20.0):
         expected = list(textbook_tiles(large, np.random.default_rng(0), size))
-        assert_equal_draws(list(chunks.tile_draws(large, np.random.default_rng(0), size=size)), expected)
+        assert_equal_draws(list(chunks.tile_crops(large, np.random.default_rng(0), size=size)), expected)
 
 
 @pytest.fixture(scope="module")

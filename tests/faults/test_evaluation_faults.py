@@ -64,7 +64,7 @@ def alone(weights, out, *flags):
     """What with_fault.py does without a fault."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        for draw in (chunks.tile_draws, chunks.covering_draws):
+        for draw in (chunks.tile_crops, chunks.covering_crops):
             patch.setattr(draw, "__defaults__", (1024, chunks.CHUNK_SIZE))
         torch.set_num_threads(1)  # other numbers may round otherwise
         try:

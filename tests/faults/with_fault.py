@@ -118,7 +118,7 @@ def forbid_writing_in(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    for draw in (chunks.training_draw, chunks.tile_draws, chunks.covering_draws):
+    for draw in (chunks.training_crop, chunks.tile_crops, chunks.covering_crops):
         draw.__defaults__ = (1024, chunks.CHUNK_SIZE)
     exec(sys.argv[2])
     sys.exit({"train_scannet": train_scannet, "eval_scannet": eval_scannet}[sys.argv[1]].main(sys.argv[3:]))

@@ -266,13 +266,13 @@ def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_pa
     model = pointnet2.build(pointnet2.PointNet2Config(), seed=0)
     checkpoint.export(tmp_path / "export", model, chunk_size=2.5)
     write_coloured(tmp_path / "in.ply", room[0], np.zeros(room[0].shape, np.uint8), room[1])
-    seen, covering_draws = [], predict.chunks.covering_draws
+    seen, covering_crops = [], predict.chunks.covering_crops
 
     def observed(*args, **options):
-        seen.extend(covering_draws(*args, **options))
+        seen.extend(covering_crops(*args, **options))
         return seen
 
-    monkeypatch.setattr(predict.chunks, "covering_draws", observed)
+    monkeypatch.setattr(predict.chunks, "covering_crops", observed)
     assert run(tmp_path / "export")[0] == 0
     tiles = {tuple(np.floor(room[0][draw.index[draw.core], :2] / 2.5)[0]) for draw in seen}
     assert tiles == {(0, 0), (0, 1), (1, 0), (1, 1)}  # of 4 x 3 m
