@@ -65,14 +65,12 @@ class LatentGNN(nn.Module):
                 raise ValueError(f"LatentGNN: {name} must be at least 1, got {value}")
         if channels < 1 or channels % stride:
             raise ValueError(f"LatentGNN: channels ({channels}) must be a positive multiple of stride ({stride})")
-        if l2v_norm not in L2V_NORMS:
-            raise ValueError(f"LatentGNN: l2v_norm must be one of {L2V_NORMS}, got {l2v_norm!r}")
+        choices = ("l2v_norm", l2v_norm, L2V_NORMS), ("weight", weight, WEIGHT_SIDES), ("layout", layout, LAYOUTS)
+        for name, value, allowed in choices:
+            if value not in allowed:
+                raise ValueError(f"LatentGNN: {name} must be one of {tuple(allowed)}, got {value!r}")
         if symmetric and l2v_norm != "nodes":
             raise ValueError('LatentGNN: symmetric normalises over the latent nodes, so it needs l2v_norm="nodes"')
-        if weight not in WEIGHT_SIDES:
-            raise ValueError(f"LatentGNN: weight must be one of {WEIGHT_SIDES}, got {weight!r}")
-        if layout not in LAYOUTS:
-            raise ValueError(f"LatentGNN: layout must be one of {tuple(LAYOUTS)}, got {layout!r}")
         self.channels, self.latent_nodes, self.kernels, self.layout = channels, latent_nodes, kernels, layout
         self.symmetric, self.l2v_norm, self.weight_side = symmetric, l2v_norm, weight
 
@@ -118,38 +116,46 @@ class LatentGNN(nn.Module):
             return (update if self.scale is None else torch.addcmul(wide, self.scale, update)).to(x.dtype)  # Eq. 15
 
     def propagate(self, x: Tensor) -> Tensor:
-        """X (B, C, N) -> X~ (B, C, N), Eq. 8, 10, 11 and 14.
+        """X (B, C, N) -> X~ (B, C, N), by the paper's equations.
 
-        Norms of a psi over its points or nodes divide the much smaller product that psi enters, and W, which Eq. 12
-        has on the points, acts on the latent nodes' messages: (psi_l2v^T Z) W = psi_l2v^T (Z W).
+        A psi is divided by its norms behind the much smaller product that it enters, and W, which Eq. 12 has on the
+        points, acts on the latent nodes' messages: (psi_l2v^T Z) W = psi_l2v^T (Z W).
         """
         K, d = self.kernels, self.latent_nodes
-        x_v2l = unit(normalised_product(*self.reduce_v2l, x), 1)  # (B, c, N)
-        psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True)  # (B, K d, N)
-        if self.symmetric:
-            psi_l2v = unit(psi_v2l.unflatten(1, (K, d)), 2)  # (B, K, d, N), over nodes
-            z = psi_l2v.flatten(1, 2) @ x_v2l.transpose(1, 2)  # (B, K d, c)  Eq. 5
-        else:
-            z = psi_v2l @ x_v2l.transpose(1, 2) / length(psi_v2l, 2)  # (B, K d, c)  Eq. 5, psi_v2l over points
-            x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
-            psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))
-        z = z.unflatten(1, (K, d))  # (B, K, d, c)
-        if self.weight_side == "latent":
-            z = z @ self.weight  # (B, K, d, c)  Eq. 8
+        x_v2l, psi_v2l, v2l_norm, psi_l2v, l2v_norm = self.affinities(x)
+        z = psi_v2l.flatten(1, 2) @ x_v2l.transpose(1, 2)  # (B, K d, c)  Eq. 5
+        z = z.unflatten(1, (K, d)) / v2l_norm  # (B, K, d, c)
+        z = self.weighted(z, "latent")  # (B, K, d, c)  Eq. 8
         z_unit = unit(z, 3)  # (B, K, d, c)
         f = F.softmax(z_unit @ z_unit.transpose(2, 3), dim=3)  # (B, K, d, d)
         z = f @ z  # (B, K, d, c)  Eq. 6, 10
-        if self.weight_side == "visible":
-            z = z @ self.weight  # (B, K, d, c)  A X W of Eq. 12
-        if self.l2v_norm == "points":
-            z = z / length(psi_l2v, 3)  # (B, K, d, c)
-        x_tilde = z.transpose(2, 3) @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
-        if self.l2v_norm == "nodes" and not self.symmetric:
-            x_tilde = x_tilde / length(psi_l2v, 2)  # (B, K, c, N)
-        x_tilde = x_tilde.flatten(1, 2)  # (B, K c, N)
-        if self.weight_side is not None:
-            x_tilde = F.relu(self.weight_norm(x_tilde), inplace=True)  # (B, K c, N)  h
+        z = self.weighted(z, "visible")  # (B, K, d, c)  A X W of Eq. 12
+        x_tilde = z.transpose(2, 3) @ psi_l2v / l2v_norm  # (B, K, c, N)  Eq. 7, 11
+        x_tilde = self.h(x_tilde.flatten(1, 2))  # (B, K c, N)
         return normalised_product(*self.mixture, x_tilde)  # (B, C, N)  Eq. 14
+
+    def affinities(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | int, Tensor, Tensor | int]:
+        """X (B, C, N) -> its reduction x_v2l (B, c, N), psi_v2l (B, K, d, N), its norms over the points (B, K, d, 1),
+        psi_l2v (B, K, d, N) and its norms over the nodes (B, K, 1, N); 1 of a psi that has its unit norm already."""
+        K, d = self.kernels, self.latent_nodes
+        x_v2l = unit(normalised_product(*self.reduce_v2l, x), 1)  # (B, c, N)
+        psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True).unflatten(1, (K, d))  # (B, K, d, N)
+        if self.symmetric:
+            psi = unit(psi_v2l, 2)
+            return x_v2l, psi, 1, psi, 1
+        x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
+        psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))  # (B, K, d, N)
+        if self.l2v_norm == "points":
+            return x_v2l, psi_v2l, length(psi_v2l, 3), unit(psi_l2v, 3), 1
+        return x_v2l, psi_v2l, length(psi_v2l, 3), psi_l2v, length(psi_l2v, 2)
+
+    def weighted(self, z: Tensor, side: str) -> Tensor:
+        """Z W (B, K, d, c), or Z where W acts on the other side or is left out."""
+        return z @ self.weight if self.weight_side == side else z
+
+    def h(self, x: Tensor) -> Tensor:
+        """Batch norm and ReLU of (B, K c, N), or x without W."""
+        return x if self.weight_side is None else F.relu(self.weight_norm(x), inplace=True)
 
 
 def normalised_product(conv: nn.Conv1d, norm: nn.Module, x: Tensor) -> Tensor:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from models.context import CONTEXTS, build_context
 from models.insert import insert_context
-from models.latentgnn import LatentGNN
-from models.non_local import NonLocal
 
 # Channels after stage 5, half as many a stage earlier: the paper's backbones, and a small one to try things with
 BACKBONES = {"resnet50": 2048, "resnet101": 2048, "resnext101_32x8d": 2048, "resnet18": 512}
-CONTEXTS = ("none", "latentgnn", "non_local")
 LATENT_NODES = {3: 150, 4: 100, 5: 50}  # d by stage, as in the paper
 TRAINED_LAYERS = 3  # of a pretrained backbone: all but the stem and stage 2, as in Mask R-CNN
 
@@ -53,14 +51,10 @@ class MaskRCNNConfig:
 
 def context_layers(config: MaskRCNNConfig) -> dict[str, nn.Module]:
     """Path in the network -> a new context layer for maps (B, C, H, W)."""
-    layers = {}
+    layers, channels = {}, BACKBONES[config.backbone]
     for stage in config.stages if config.context != "none" else ():
-        channels = BACKBONES[config.backbone] >> (5 - stage)
-        if config.context == "latentgnn":
-            layer = LatentGNN(channels, LATENT_NODES[stage], config.kernels, config.stride, norm=None)
-        else:
-            layer = NonLocal(channels)
-        layers[f"backbone.body.layer{stage - 1}"] = layer
+        options = {"latent_nodes": LATENT_NODES[stage], "norm": None}
+        layers[f"backbone.body.layer{stage - 1}"] = build_context(config, channels >> (5 - stage), **options)
     return layers
 
 

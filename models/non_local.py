@@ -28,10 +28,9 @@ class NonLocal(nn.Module):
         super().__init__()
         if channels < 2 or channels % 2:
             raise ValueError(f"NonLocal: channels must be even and at least 2, got {channels}")
-        if affinity not in AFFINITIES:
-            raise ValueError(f"NonLocal: affinity must be one of {AFFINITIES}, got {affinity!r}")
-        if layout not in LAYOUTS:
-            raise ValueError(f"NonLocal: layout must be one of {tuple(LAYOUTS)}, got {layout!r}")
+        for name, value, allowed in (("affinity", affinity, AFFINITIES), ("layout", layout, tuple(LAYOUTS))):
+            if value not in allowed:
+                raise ValueError(f"NonLocal: {name} must be one of {allowed}, got {value!r}")
         self.channels, self.affinity, self.layout = channels, affinity, layout
         self.theta = nn.Conv1d(channels, channels // 2, 1, bias=False)
         self.phi = nn.Conv1d(channels, channels // 2, 1, bias=False)

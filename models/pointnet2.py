@@ -1,52 +1,62 @@
 """PointNet++ (Qi, Yi, Su and Guibas, NeurIPS 2017) for semantic segmentation, with an optional context layer after
 each set abstraction: the networks of Table 3 of LatentGNN (Zhang, Yan and He, ICML 2019).
 
-Shapes: B clouds, N points, C channels.
+Shapes: B clouds, N points, R distinct points of all clouds, C channels.
 """
 
-from dataclasses import dataclass
+import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import ops
-from models.cloud import cloud_of, cloud_of_centres
+from models.context import CONTEXTS, build_context, has_option
 from models.feature_propagation import FeaturePropagation
-from models.latentgnn import LatentGNN, in_float32, is_half_precision
-from models.non_local import NonLocal
+from models.latentgnn import HALF_PRECISION, L2V_NORMS, in_float32, is_half_precision
+from models.non_local import AFFINITIES
 from models.set_abstraction import Scale, SetAbstraction
 from models.shared_mlp import SharedMLP
 from ops import rows
 
 # The original PointNet++ ScanNet code (2017). The coarser centres are prefixes of the finer ones.
 CENTRES = (1024, 256, 64, 16)
-SSG = (
-    (Scale(0.1, 32, (32, 32, 64)),),
-    (Scale(0.2, 32, (64, 64, 128)),),
-    (Scale(0.4, 32, (128, 128, 256)),),
-    (Scale(0.8, 32, (256, 256, 512)),),
-)
-MSG = (
-    (Scale(0.05, 16, (16, 16, 32)), Scale(0.1, 32, (32, 32, 64))),
-    (Scale(0.1, 16, (64, 64, 128)), Scale(0.2, 32, (64, 96, 128))),
-    (Scale(0.2, 16, (128, 196, 256)), Scale(0.4, 32, (128, 196, 256))),
-    (Scale(0.4, 16, (256, 256, 512)), Scale(0.8, 32, (256, 384, 512))),
-)
-GROUPINGS = {"ssg": SSG, "msg": MSG}
+RADII = (0.1, 0.2, 0.4, 0.8)  # metres
 FP_MLPS = ((128, 128, 128), (256, 128), (256, 256), (256, 256))  # fp1, the finest, first
 HEAD_CHANNELS = 128
 DROPOUT = 0.5
 
-CONTEXTS = {  # name -> layer for a level's channels and latent nodes
-    "none": lambda config, channels, latent_nodes: nn.Identity(),
-    "non_local": lambda config, channels, latent_nodes: NonLocal(channels, config.affinity),
-    "latentgnn": lambda config, channels, latent_nodes: LatentGNN(
-        channels, latent_nodes, config.kernels, config.stride, config.symmetric, config.l2v_norm, config.weight
-    ),
-}
+
+def ssg(r1: float, r2: float, r3: float, r4: float) -> tuple[tuple[Scale, ...], ...]:
+    """Single-scale grouping: the balls of sa1 to sa4, for their radii in metres."""
+    return (
+        (Scale(r1, 32, (32, 32, 64)),),
+        (Scale(r2, 32, (64, 64, 128)),),
+        (Scale(r3, 32, (128, 128, 256)),),
+        (Scale(r4, 32, (256, 256, 512)),),
+    )
 
 
-@dataclass(frozen=True)
+def msg(r1: float, r2: float, r3: float, r4: float) -> tuple[tuple[Scale, ...], ...]:
+    """Multi-scale grouping: balls of half the radius, too."""
+    return (
+        (Scale(r1 / 2, 16, (16, 16, 32)), Scale(r1, 32, (32, 32, 64))),
+        (Scale(r2 / 2, 16, (64, 64, 128)), Scale(r2, 32, (64, 96, 128))),
+        (Scale(r3 / 2, 16, (128, 196, 256)), Scale(r3, 32, (128, 196, 256))),
+        (Scale(r4 / 2, 16, (256, 256, 512)), Scale(r4, 32, (256, 384, 512))),
+    )
+
+
+GROUPINGS = {"ssg": ssg, "msg": msg}
+SSG = ssg(*RADII)
+
+
+def _option(default: Any, text: str, **choices: tuple[str, ...]) -> Any:
+    """A field that is a flag of train_scannet.py, too."""
+    return dataclasses.field(default=default, metadata={"help": text, **choices})
+
+
+@dataclasses.dataclass(frozen=True)
 class PointNet2Config:
     """What rebuilds a network. Survives JSON: PointNet2Config(**json.loads(json.dumps(dataclasses.asdict(config)))).
 
@@ -55,23 +65,34 @@ class PointNet2Config:
 
     num_classes: int = 21
     extra_channels: int = 0  # point features after x, y, z
-    grouping: str = "ssg"
+    grouping: str = _option("ssg", "single- or multi-scale grouping of PointNet++", choices=tuple(GROUPINGS))
+    radii: tuple[float, ...] = _option(RADII, "radii of the balls of the four set abstractions, in m")
     context: str = "none"
-    affinity: str = "dot"  # of non_local
-    latent_nodes: tuple[int, ...] = (80, 40, 20, 10)  # of latentgnn, as all below: at context1 to context4
-    kernels: int = 1
-    stride: int = 4
-    symmetric: bool = False
-    l2v_norm: str = "nodes"
-    weight: str | None = "visible"
+    affinity: str = _option("dot", "affinity of the non-local block", choices=AFFINITIES)
+    latent_nodes: tuple[int, ...] = _option((80, 40, 20, 10), "latent nodes d of the four LatentGNN layers")
+    kernels: int = _option(1, "low-rank kernels K of each LatentGNN layer")
+    stride: int = _option(4, "C / c of LatentGNN: how many times fewer channels its graph works on")
+    symmetric: bool = _option(False, "one affinity of LatentGNN for both directions")
+    l2v_norm: str = _option("nodes", "what LatentGNN normalises psi_l2v over", choices=L2V_NORMS)
+    weight: str | None = _option("visible", "where W of LatentGNN acts", choices=("visible", "latent", "none"))
 
     def __post_init__(self):
         for name, allowed in (("grouping", GROUPINGS), ("context", CONTEXTS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {tuple(allowed)}, got {getattr(self, name)!r}")
-        if len(self.latent_nodes) != len(CENTRES):
-            raise ValueError(f"latent_nodes must be {len(CENTRES)} numbers, got {self.latent_nodes}")
-        object.__setattr__(self, "latent_nodes", tuple(self.latent_nodes))  # JSON has lists only
+        for name in ("radii", "latent_nodes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
+            if len(getattr(self, name)) != len(CENTRES):
+                raise ValueError(f"{name} must be {len(CENTRES)} numbers, got {getattr(self, name)}")
+        if not all(0 < radius < float("inf") for radius in self.radii):
+            raise ValueError(f"radii must be positive numbers of metres, got {self.radii}")
+        if self.weight == "none":  # of a command line, which has no None
+            object.__setattr__(self, "weight", None)
+
+
+def options_of(context: str) -> tuple[str, ...]:
+    """The fields of PointNet2Config that are options of the context layer of that name."""
+    return tuple(field.name for field in dataclasses.fields(PointNet2Config) if has_option(context, field.name))
 
 
 class PointNet2(nn.Module):
@@ -80,18 +101,17 @@ class PointNet2(nn.Module):
     def __init__(self, config: PointNet2Config):
         super().__init__()
         self.config = config
-        extra, scales = config.extra_channels, GROUPINGS[config.grouping]
+        extra, scales = config.extra_channels, GROUPINGS[config.grouping](*config.radii)
         self.sa1 = SetAbstraction(extra, scales[0])
         self.sa2 = SetAbstraction(self.sa1.out_channels, scales[1])
         self.sa3 = SetAbstraction(self.sa2.out_channels, scales[2])
         self.sa4 = SetAbstraction(self.sa3.out_channels, scales[3])
         c1, c2, c3, c4 = (sa.out_channels for sa in (self.sa1, self.sa2, self.sa3, self.sa4))
 
-        context, d = CONTEXTS[config.context], config.latent_nodes
-        self.context1 = context(config, c1, d[0])
-        self.context2 = context(config, c2, d[1])
-        self.context3 = context(config, c3, d[2])
-        self.context4 = context(config, c4, d[3])
+        self.context1 = build_context(config, c1, latent_nodes=config.latent_nodes[0])
+        self.context2 = build_context(config, c2, latent_nodes=config.latent_nodes[1])
+        self.context3 = build_context(config, c3, latent_nodes=config.latent_nodes[2])
+        self.context4 = build_context(config, c4, latent_nodes=config.latent_nodes[3])
 
         self.fp4 = FeaturePropagation(c4, c3, FP_MLPS[3])
         self.fp3 = FeaturePropagation(FP_MLPS[3][-1], c2, FP_MLPS[2])
@@ -115,37 +135,47 @@ class PointNet2(nn.Module):
         Raises ValueError for another shape or dtype than the weights', under torch.onnx.export, and in training mode
         for weights of half precision or a batch of a single point.
         """
-        if points.dim() != 3 or points.shape[1] < 1 or points.shape[2] != 3 + self.config.extra_channels:
-            expected = f"(B, N, {3 + self.config.extra_channels}) with N >= 1"
-            raise ValueError(f"PointNet2 takes points {expected}, got {tuple(points.shape)}")
-        if torch.onnx.is_in_onnx_export():
-            raise ValueError("PointNet2: ONNX has no furthest point sampling and no ball query: use torch.export")
-        if is_half_precision(self, self.classifier.weight, points):
-            if self.training:
-                advice = "keep float32 weights and train under torch.autocast (train_scannet.py --amp bf16)"
-                raise ValueError(f"PointNet2 does not train weights in {self.classifier.weight.dtype}: {advice}")
+        _check(self, points)
+        if self.classifier.weight.dtype in HALF_PRECISION:
             return in_float32(self, points)
-        cloud0 = cloud_of(points)  # N points, R distinct ones in all clouds: rows of features are theirs
-        f0 = points[..., 3:].flatten(0, 1)[cloud0.first] if self.config.extra_channels else None  # (R, extra)
 
         # Furthest point sampling of points that are already in its order keeps their order: one call serves all levels.
-        index = ops.furthest_point_sample(cloud0.xyz.float(), CENTRES[0])  # (B, 1024)
-        xyz1 = cloud0.xyz.gather(1, index.unsqueeze(2).expand(-1, -1, 3))  # (B, 1024, 3)
-        cloud1, cloud2, cloud3, cloud4 = (cloud_of_centres(xyz1[:, :m].contiguous()) for m in CENTRES)
+        xyz0 = points[..., :3].contiguous()  # (B, N, 3)
+        index = ops.furthest_point_sample(xyz0.float(), CENTRES[0])  # (B, 1024)
+        xyz1 = xyz0.gather(1, index.unsqueeze(2).expand(-1, -1, 3))  # (B, 1024, 3)
+        xyz2, xyz3, xyz4 = (xyz1[:, :m].contiguous() for m in CENTRES[1:])  # (B, 256, 3), (B, 64, 3), (B, 16, 3)
 
-        f1 = self.context1(self.sa1(cloud0, f0, cloud1.xyz))  # (B, 1024, 64)   channels of SSG
-        f2 = self.context2(self.sa2(cloud1, f1, cloud2.xyz))  # (B, 256, 128)
-        f3 = self.context3(self.sa3(cloud2, f2, cloud3.xyz))  # (B, 64, 256)
-        f4 = self.context4(self.sa4(cloud3, f3, cloud4.xyz))  # (B, 16, 512)
+        # Points drawn with replacement repeat: points.flatten(0, 1)[first] are the R distinct, and [inverse] brings all
+        # back. So f(points) = f(distinct)[inverse] point by point, and a sum counts each row multiplicity times: sa1
+        # takes R rows, fp1 and the head compute R. It pays on the CPU; elsewhere all count as distinct, R = B N.
+        distinct = rows.distinct_points(points)
+        f0 = points[..., 3:].flatten(0, 1)[distinct.first] if self.config.extra_channels else None  # (R, extra)
 
-        f3 = self.fp4(cloud3, cloud4.xyz, f3, f4)  # (B x 64, 256)
-        f2 = self.fp3(cloud2, cloud3.xyz, f2, f3)  # (B x 256, 256)
-        f1 = self.fp2(cloud1, cloud2.xyz, f1, f2)  # (B x 1024, 128)
-        f0 = self.fp1(cloud0, cloud1.xyz, f0, f1)  # (R, 128)
-        f0 = self.head(f0, cloud0.copies)  # (R, 128)
-        p = self.dropout.p if self.training else 0.0
-        f0 = rows.gather_dropout(f0, cloud0.row.flatten(), p)  # (B x N, 128): each copy of a point drops its own values
+        f1 = self.context1(self.sa1(xyz0, f0, xyz1, distinct))  # (B, 1024, 64)   channels of SSG
+        f2 = self.context2(self.sa2(xyz1, f1, xyz2))  # (B, 256, 128)
+        f3 = self.context3(self.sa3(xyz2, f2, xyz3))  # (B, 64, 256)
+        f4 = self.context4(self.sa4(xyz3, f3, xyz4))  # (B, 16, 512)
+
+        f3 = self.fp4(xyz3, xyz4, f3, f4)  # (B, 64, 256)
+        f2 = self.fp3(xyz2, xyz3, f2, f3)  # (B, 256, 256)
+        f1 = self.fp2(xyz1, xyz2, f1, f2)  # (B, 1024, 128)
+        f0 = self.fp1(xyz0, xyz1, f0, f1, distinct)  # (R, 128)
+        f0 = self.head(f0, distinct.multiplicity)  # (R, 128)
+
+        f0 = rows.gather(f0, distinct.inverse.flatten(), self.dropout.p * self.training)  # (B N, 128)
         return self.classifier(f0).unflatten(0, points.shape[:2])  # (B, N, num_classes)
+
+
+def _check(model: PointNet2, points: Tensor) -> None:
+    """Raises what PointNet2.forward says."""
+    weight, channels = model.classifier.weight, 3 + model.config.extra_channels
+    if points.dim() != 3 or points.shape[1] < 1 or points.shape[2] != channels:
+        raise ValueError(f"PointNet2 takes points (B, N, {channels}) with N >= 1, got {tuple(points.shape)}")
+    if torch.onnx.is_in_onnx_export():
+        raise ValueError("PointNet2: ONNX has no furthest point sampling and no ball query: use torch.export")
+    if is_half_precision(model, weight, points) and model.training:
+        advice = "keep float32 weights and train under torch.autocast (train_scannet.py --amp bf16)"
+        raise ValueError(f"PointNet2 does not train weights in {weight.dtype}: {advice}")
 
 
 def build(config: PointNet2Config, seed: int) -> PointNet2:

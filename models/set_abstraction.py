@@ -1,6 +1,6 @@
 """Set abstraction of PointNet++ (Qi, Yi, Su and Guibas, NeurIPS 2017): from N points to M centres with richer features.
 
-Shapes: B clouds, N points, R distinct points of all clouds, M centres, S neighbours, C channels, P pairs.
+Shapes: B clouds, N points, R distinct points of all clouds, M centres, S neighbours, C channels, P distinct pairs.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ops
-from models.batch_norm import batch_norm_relu_max
-from models.cloud import Cloud
+from models.batch_norm import batch_norm_relu
 from models.shared_mlp import SharedMLP
 from ops import rows
 
@@ -33,7 +32,7 @@ class SetAbstraction(nn.Module):
     A linear layer W = [W_x, W_f] commutes with the gather: W [x_j - c_i, f_j] = W_x (x_j - c_i) + (W f)_j, with W_f f
     computed once a point. (W_x stays behind the gather: taking W_x c_i from W_x x_j would cancel most digits.)
     Equal pairs give equal rows: max over S slots = max over the distinct neighbours, and sums over slots = sums over
-    distinct neighbours times their copies.
+    distinct neighbours times their multiplicity. (On the CPU; elsewhere all slots are computed.)
     The last normalisation and ReLU rise with x: max relu(a x + b) = relu(a max x + b), or of min x where a < 0.
     """
 
@@ -43,18 +42,24 @@ class SetAbstraction(nn.Module):
         self.mlps = nn.ModuleList(SharedMLP((3 + in_channels, *scale.mlp)) for scale in scales)
         self.out_channels = sum(scale.mlp[-1] for scale in scales)
 
-    def forward(self, cloud: Cloud, features: Tensor | None, centres: Tensor) -> Tensor:
-        """A cloud, features of its R distinct points (R or B x N, in_channels) or None, centres (B, M, 3), which must
-        be points of the cloud, so that no ball is empty -> features of the centres (B, M, out_channels)."""
-        pooled = []
+    def forward(
+        self, xyz: Tensor, features: Tensor | None, centres: Tensor, distinct: rows.Distinct | None = None
+    ) -> Tensor:
+        """Points (B, N, 3) in metres, their features (B, N, in_channels) or None, centres (B, M, 3), which must be
+        points, so that no ball is empty -> features of the centres (B, M, out_channels).
+
+        Where `distinct` says which points are, features are of these alone: (R, in_channels).
+        """
+        distinct = distinct or rows.every_point(xyz)
+        distinct_xyz, pooled = xyz.flatten(0, 1)[distinct.first], []  # (R, 3)
         for scale, mlp in zip(self.scales, self.mlps, strict=True):
-            index = ops.ball_query(scale.radius, scale.neighbours, cloud.xyz.float(), centres.float())  # (B, M, S)
-            pairs = rows.distinct_neighbours(index, cloud.row)  # P
-            relative = cloud.distinct_xyz[pairs.row] - centres.flatten(0, 1)[pairs.centre]  # (P, 3)
+            index = ops.ball_query(scale.radius, scale.neighbours, xyz.float(), centres.float())  # (B, M, S)
+            pairs = rows.distinct_neighbours(index, distinct.inverse)  # P
+            relative = distinct_xyz[pairs.neighbour] - centres.flatten(0, 1)[pairs.centre]  # (P, 3)
             w_xyz, w_features = mlp.linears[0].weight.tensor_split([3], 1)  # (C', 3), (C', in_channels)
             x = F.linear(relative, w_xyz)  # (P, C')
             if features is not None:
-                x = x + rows.gather(F.linear(features, w_features).flatten(0, -2), pairs.row)  # (P, C')
-            x = mlp.from_first_to_last(x, pairs.copies)  # (P, C'')
-            pooled.append(batch_norm_relu_max(x, mlp.norms[-1], pairs.start, pairs.copies))  # (B M, C'')
+                x = x + rows.gather(F.linear(features, w_features).flatten(0, -2), pairs.neighbour)  # (P, C')
+            x = mlp.from_first_to_last(x, pairs.multiplicity)  # (P, C'')
+            pooled.append(batch_norm_relu(x, mlp.norms[-1], pairs.multiplicity, pairs.start))  # (B M, C'')
         return torch.cat(pooled, 1).unflatten(0, centres.shape[:2])  # (B, M, out_channels)

@@ -24,16 +24,16 @@ class SharedMLP(nn.Module):
         for linear in self.linears:
             nn.init.xavier_uniform_(linear.weight)
 
-    def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:
-        """(R, channels[0]) -> (R, channels[-1]); copies (R,), how many equal rows each stands for, None for one."""
-        return self.after_first_linear(self.linears[0](x), copies)
+    def forward(self, x: Tensor, multiplicity: Tensor | None = None) -> Tensor:
+        """(R, channels[0]) -> (R, channels[-1]); multiplicity (R,): how many equal rows each stands for, None for 1."""
+        return self.after_first_linear(self.linears[0](x), multiplicity)
 
-    def after_first_linear(self, x: Tensor, copies: Tensor | None = None) -> Tensor:
+    def after_first_linear(self, x: Tensor, multiplicity: Tensor | None = None) -> Tensor:
         """(R, channels[1]) -> (R, channels[-1])."""
-        return batch_norm_relu(self.from_first_to_last(x, copies), self.norms[-1], copies)
+        return batch_norm_relu(self.from_first_to_last(x, multiplicity), self.norms[-1], multiplicity)
 
-    def from_first_to_last(self, x: Tensor, copies: Tensor | None = None) -> Tensor:
+    def from_first_to_last(self, x: Tensor, multiplicity: Tensor | None = None) -> Tensor:
         """(R, channels[1]) after the first linear layer -> (R, channels[-1]) after the last one."""
         for norm, linear in zip(self.norms, self.linears[1:], strict=False):
-            x = linear(batch_norm_relu(x, norm, copies))  # (R, C)
+            x = linear(batch_norm_relu(x, norm, multiplicity))  # (R, C)
         return x

@@ -1,16 +1,14 @@
 """Batch norm whose statistics are of the rows of all ranks, on any device: torch's nn.SyncBatchNorm refuses the CPU."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-
-from ops.rows import Moments
-from training import ranks
 
 
 class SyncBatchNorm1d(nn.BatchNorm1d):
     """nn.BatchNorm1d of (R, C) or (B, C, N), in training mode over all ranks, which may have unequal numbers of rows.
 
-    Every rank's running statistics are the same. Rows with copies: models/batch_norm.py.
+    Every rank's running statistics are the same. Rows that stand for several: models/batch_norm.py.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -19,7 +17,7 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # from half precision under autocast
         rows = wide if x.dim() == 2 else wide.transpose(1, 2)  # (..., C)
         axes = tuple(range(x.dim() - 1))
-        total = ranks.sum_over_ranks(rows.new_tensor([rows[..., 0].numel()]))
+        total = sum_over_ranks(rows.new_tensor([rows[..., 0].numel()]))
         mean = _SumOverRanks.apply(rows.sum(axes)) / total  # (C,)
         rows = rows - mean
         variance = _SumOverRanks.apply(rows.square().sum(axes)) / total  # (C,)
@@ -35,17 +33,25 @@ def synchronise(model: nn.Module) -> None:
             module.__class__ = SyncBatchNorm1d
 
 
-def over_ranks(moments: Moments) -> Moments:
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Replaces the tensor by its sum over the ranks, if there are several; returns it. All ranks have to call this."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def over_ranks(mean: Tensor, variance: Tensor, total: float) -> tuple[Tensor, Tensor, float]:
     """Of the rows of all ranks, from those of each rank's: the same bits on all. All ranks have to call this."""
-    mean, variance, total = moments
-    own = torch.cat([mean.double(), variance.double(), mean.new_tensor([total], dtype=torch.float64)])
-    parts = own.new_zeros(ranks.world_size(), len(own))
-    parts[ranks.rank()] = own
-    means, variances, totals = ranks.sum_over_ranks(parts).tensor_split([len(mean), 2 * len(mean)], 1)
+    if not dist.is_initialized():
+        return mean, variance, total
+    own = torch.cat([mean, variance, torch.tensor([total], dtype=torch.float64)])  # (2 C + 1,) float64
+    parts = own.new_zeros(dist.get_world_size(), len(own))
+    parts[dist.get_rank()] = own
+    means, variances, totals = sum_over_ranks(parts).tensor_split([len(mean), 2 * len(mean)], 1)
     total = totals.sum()
-    mean = (totals * means).sum(0) / total  # (C,)
-    variance = (totals * (variances + (means - mean).square())).sum(0) / total  # (C,)
-    return Moments(mean.to(moments.mean.dtype), variance.to(moments.mean.dtype), total.item())
+    mean_of_all = (totals * means).sum(0) / total  # (C,)
+    variance_of_all = (totals * (variances + (means - mean_of_all).square())).sum(0) / total  # (C,)
+    return mean_of_all.to(mean.dtype), variance_of_all.to(mean.dtype), total.item()
 
 
 def update_running_statistics(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, total: Tensor | float) -> None:
@@ -57,12 +63,10 @@ def update_running_statistics(norm: nn.BatchNorm1d, mean: Tensor, variance: Tens
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """What every rank adds to the sum gets the gradients of what all ranks do with it."""
+    """What every rank adds to the sum gets the gradients of what all ranks do with it: their sum."""
 
     @staticmethod
     def forward(ctx, x):
-        return ranks.sum_over_ranks(x.clone())
+        return sum_over_ranks(x.clone())
 
-    @staticmethod
-    def backward(ctx, grad):
-        return ranks.sum_over_ranks(grad.clone())
+    backward = forward

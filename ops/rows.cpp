@@ -3,7 +3,8 @@
 // the neighbours of a centre. ops/rows.py says what each computes; ops/cpu.py compiles this file with cpu.cpp.
 //
 // Sums are taken over blocks of a fixed number of rows and added up in double precision in the order of the blocks:
-// accurate, and the same for any number of threads. A row may count several times: copies[r], or 1 where copies is null.
+// accurate, and the same for any number of threads. A row may count several times:
+// multiplicity[r], or once where that is null.
 
 #include <cstring>
 
@@ -73,7 +74,8 @@ int two_sums(int64_t rows, int64_t C, T *sum, T *product, int64_t threads, Work 
 }
 
 template <class T>
-int statistics(const T *x, const T *copies, int64_t R, int64_t C, T *mean, T *variance, double *total, int64_t threads) {
+int statistics(const T *x, const T *multiplicity, int64_t R, int64_t C, T *mean, T *variance, double *total,
+               int64_t threads) {
     const int64_t blocks = blocks_of(R);
     std::vector<T> means(blocks * C), squares(blocks * C);  // of each block, squares about its own mean
     std::vector<double> weights(blocks);
@@ -81,13 +83,13 @@ int statistics(const T *x, const T *copies, int64_t R, int64_t C, T *mean, T *va
         T *__restrict m = &means[block * C], *__restrict s = &squares[block * C];
         T weight = 0;
         for (int64_t r = begin; r < end; r++) {
-            const T *__restrict row = x + r * C, n = copies ? copies[r] : T(1);
+            const T *__restrict row = x + r * C, n = multiplicity ? multiplicity[r] : T(1);
             for (int64_t c = 0; c < C; c++) m[c] += n * row[c];
             weight += n;
         }
         for (int64_t c = 0; c < C; c++) m[c] /= weight;
         for (int64_t r = begin; r < end; r++) {
-            const T *__restrict row = x + r * C, n = copies ? copies[r] : T(1);
+            const T *__restrict row = x + r * C, n = multiplicity ? multiplicity[r] : T(1);
             for (int64_t c = 0; c < C; c++) s[c] += n * ((row[c] - m[c]) * (row[c] - m[c]));
         }
         weights[block] = weight;
@@ -132,11 +134,13 @@ int normalise_relu_sums(const T *grad, const T *x, const T *mean, const T *facto
 }
 
 template <class T>
-int normalise_relu_backward(const T *grad, const T *x, const T *mean, const T *factor, const T *shift, const T *copies,
-                            const T *constant, const T *slope, int64_t R, int64_t C, T *grad_x, int64_t threads) {
+int normalise_relu_backward(const T *grad, const T *x, const T *mean, const T *factor, const T *shift,
+                            const T *multiplicity, const T *constant, const T *slope, int64_t R, int64_t C, T *grad_x,
+                            int64_t threads) {
     return for_each_block(R, threads, [=](int64_t begin, int64_t end, int64_t) {
         for (int64_t r = begin; r < end; r++) {
-            const T *__restrict row = x + r * C, *__restrict g = grad + r * C, n = copies ? copies[r] : T(1);
+            const T *__restrict row = x + r * C, *__restrict g = grad + r * C;
+            const T n = multiplicity ? multiplicity[r] : T(1);
             T *__restrict out = grad_x + r * C;
             for (int64_t c = 0; c < C; c++) {
                 const T passed = affine(row[c], mean[c], factor[c], shift[c]) > 0 ? g[c] : T(0);
@@ -181,12 +185,12 @@ int maximum_sums(const T *grad, const T *y, const T *x, const int32_t *which, co
 
 template <class T>
 int maximum_backward(const T *grad, const T *y, const T *x, const int32_t *which, const int64_t *start, const T *mean,
-                     const T *factor, const T *copies, const T *constant, const T *slope, int64_t G, int64_t C,
+                     const T *factor, const T *multiplicity, const T *constant, const T *slope, int64_t G, int64_t C,
                      T *grad_x, int64_t threads) {
     return for_each_block(G, threads, [=](int64_t begin, int64_t end, int64_t) {
         for (int64_t g = begin; g < end; g++) {
             for (int64_t r = start[g]; r < start[g + 1]; r++) {
-                const T *__restrict row = x + r * C, n = copies ? copies[r] : T(1);
+                const T *__restrict row = x + r * C, n = multiplicity ? multiplicity[r] : T(1);
                 T *__restrict out = grad_x + r * C;
                 for (int64_t c = 0; c < C; c++)
                     out[c] = -factor[c] * n * (constant[c] + (row[c] - mean[c]) * slope[c]);
@@ -260,7 +264,7 @@ int batch_distinct_points(const uint32_t *points, int64_t B, int64_t N, int64_t 
 // index (B, M, S) into row_of (B, N) -> for each centre i of the B M its distinct rows in the order of the index:
 // row[start[i]] to row[start[i + 1] - 1], how often each stands there, and i.
 int batch_distinct_neighbours(const int64_t *index, const int64_t *row_of, int64_t B, int64_t N, int64_t M, int64_t S,
-                              int64_t *row, int64_t *centre, float *copies, int64_t *start, int64_t threads) {
+                              int64_t *row, int64_t *centre, float *multiplicity, int64_t *start, int64_t threads) {
     start[0] = 0;
     const int failed = for_each(B, threads, [=](int64_t b) {
         const int64_t *rows = row_of + b * N;
@@ -272,8 +276,8 @@ int batch_distinct_neighbours(const int64_t *index, const int64_t *row_of, int64
             for (int64_t s = begin; s < begin + S; s++) {
                 const int64_t neighbour = rows[index[s]];
                 int64_t &at = place[neighbour - base];
-                if (at < begin) at = end, row[end] = neighbour, copies[end++] = 0;
-                copies[at]++;
+                if (at < begin) at = end, row[end] = neighbour, multiplicity[end++] = 0;
+                multiplicity[at]++;
             }
             start[i + 1] = end - begin;  // for now the number, added up below
         }
@@ -281,7 +285,7 @@ int batch_distinct_neighbours(const int64_t *index, const int64_t *row_of, int64
     for (int64_t i = 0; i < B * M; i++) {
         const int64_t count = start[i + 1];
         std::copy_n(row + i * S, count, row + start[i]);
-        std::copy_n(copies + i * S, count, copies + start[i]);
+        std::copy_n(multiplicity + i * S, count, multiplicity + start[i]);
         std::fill_n(centre + start[i], count, i);
         start[i + 1] = start[i] + count;
     }

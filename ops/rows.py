@@ -1,8 +1,8 @@
 """What repeats in a batch of clouds, and operators on rows (R, C) that need not repeat it, for the CPU.
 
-Points drawn with replacement, and the padding of balls, make most rows of a textbook PointNet++ copies of others. Rows
-that stand for several carry their number in `copies`. Everything here runs in ops/rows.cpp; where `ready` says no, a
-network computes all rows with plain torch.
+Points drawn with replacement, and the padding of balls, make most rows of a textbook PointNet++ copies of others. How
+many a row stands for is its `multiplicity`. Everything here runs in ops/rows.cpp; where `ready` says no, a network
+computes all rows with plain torch.
 
 Shapes: B clouds, N points, M centres, S neighbours, C channels, R distinct points, P pairs of a centre and a neighbour.
 """
@@ -29,69 +29,68 @@ def ready(tensor: Tensor) -> bool:
 
 
 class Distinct(NamedTuple):
-    """The distinct points among B x N, cloud after cloud."""
+    """The R distinct points among B x N, cloud after cloud: points.flatten(0, 1)[first][inverse] equals points."""
 
-    row: Tensor  # (B, N) int64, the number of each point among the distinct ones
+    inverse: Tensor  # (B, N) int64, the number of each point among the distinct ones
     first: Tensor  # (R,) int64, where each distinct point stands first among the B N points
-    copies: Tensor | None  # (R,) float32, how often; None for once
+    multiplicity: Tensor | None  # (R,) float32, how often it is there; None for once
 
 
 class Pairs(NamedTuple):
     """Each centre's distinct neighbours, in the order of the ball query, centre after centre."""
 
-    row: Tensor  # (P,) int64, the neighbour
+    neighbour: Tensor  # (P,) int64, its number among the distinct points
     centre: Tensor  # (P,) int64, the centre among B M
+    multiplicity: Tensor | None  # (P,) float32, in how many of the S slots; None for one
     start: Tensor  # (B M + 1,) int64: the pairs of centre i are start[i] to start[i + 1] - 1
-    copies: Tensor | None  # (P,) float32, in how many of the S slots; None for one
 
 
 def distinct_points(points: Tensor) -> Distinct:
     """points (B, N, K) floating. Points are equal if all their bits are; unless `ready`, each is called distinct."""
-    B, N, K = points.shape
     if not ready(points):
-        row = torch.arange(B * N, device=points.device)
-        return Distinct(row.view(B, N), row, None)
+        return every_point(points)
+    B, N, _ = points.shape
     words = points.detach().to(torch.promote_types(points.dtype, torch.float32)).contiguous().view(torch.int32)
-    row, first = points.new_empty(B, N, dtype=torch.int64), points.new_empty(B * N, dtype=torch.int64)
+    inverse, first = points.new_empty(B, N, dtype=torch.int64), points.new_empty(B * N, dtype=torch.int64)
     number = torch.empty(1, dtype=torch.int64)
-    cpu.call("batch_distinct_points", words, B, N, words.shape[2], row, first, number)
+    cpu.call("batch_distinct_points", words, B, N, words.shape[2], inverse, first, number)
     first = first[: number.item()].clone()
-    return Distinct(row, first, torch.bincount(row.flatten(), minlength=len(first)).float())
+    return Distinct(inverse, first, torch.bincount(inverse.flatten(), minlength=len(first)).float())
 
 
-def distinct_neighbours(index: Tensor, row: Tensor) -> Pairs:
-    """Neighbours (B, M, S) int64 among points whose numbers are row (B, N) int64, rising from cloud to cloud.
+def every_point(points: Tensor) -> Distinct:
+    """points (B, N, K), each called distinct."""
+    number = torch.arange(points.shape[0] * points.shape[1], device=points.device)
+    return Distinct(number.view(points.shape[:2]), number, None)
+
+
+def distinct_neighbours(index: Tensor, inverse: Tensor) -> Pairs:
+    """Neighbours (B, M, S) int64 among points whose numbers are inverse (B, N) int64, rising from cloud to cloud.
     Unless `ready`, every slot is a pair."""
     B, M, S = index.shape
     slots = B * M * S
     if not ready(index):
-        row = row.gather(1, index.flatten(1)).flatten()
+        neighbour = inverse.gather(1, index.flatten(1)).flatten()
         centre = torch.arange(B * M, device=index.device).repeat_interleave(S)
-        return Pairs(row, centre, torch.arange(0, slots + 1, S, device=index.device), None)
-    rows, centre, start = index.new_empty(slots), index.new_empty(slots), index.new_empty(B * M + 1)
-    copies = torch.empty(slots)
-    cpu.call("batch_distinct_neighbours", index.contiguous(), row, B, row.shape[1], M, S, rows, centre, copies, start)
-    pairs = int(start[-1])
-    return Pairs(rows[:pairs], centre[:pairs], start, copies[:pairs])
+        return Pairs(neighbour, centre, None, torch.arange(0, slots + 1, S, device=index.device))
+    found = Pairs(index.new_empty(slots), index.new_empty(slots), torch.empty(slots), index.new_empty(B * M + 1))
+    cpu.call("batch_distinct_neighbours", index.contiguous(), inverse, B, inverse.shape[1], M, S, *found)
+    pairs = int(found.start[-1])
+    return Pairs(*(tensor[:pairs] for tensor in found[:3]), found.start)
 
 
-def gather(features: Tensor, row: Tensor) -> Tensor:
-    """features (R, C), row (P,) int64 in [0, R) -> (P, C). Differentiable in features."""
-    if ready(features) and features.dtype in DTYPES:
-        return _Gather.apply(features, row, None)
-    return features.index_select(0, row)
+def gather(features: Tensor, row: Tensor, dropout: float = 0.0) -> Tensor:
+    """features (R, C), row (P,) int64 in [0, R) -> (P, C), each value 0 with probability `dropout`. Differentiable.
 
-
-def gather_dropout(features: Tensor, row: Tensor, p: float) -> Tensor:
-    """Dropout of gather(features, row): features (R, C), row (P,) int64 -> (P, C), each value 0 with probability p.
-
-    Where `ready`, with p = 1/2 and C a multiple of 64, a value's fate is one random bit of torch's generator: torch
-    itself draws a number for each, which takes longer than a layer.
+    Where `ready`, for 1/2 and C a multiple of 64, a value's fate is one random bit of torch's generator: torch itself
+    draws a number for each, which takes longer than a layer.
     """
-    if ready(features) and features.dtype in DTYPES and p == 0.5 and features.shape[1] % WORD == 0:
+    if not ready(features) or features.dtype not in DTYPES:
+        return F.dropout(features.index_select(0, row), dropout)
+    if dropout == 0.5 and features.shape[1] % WORD == 0:
         coins = torch.empty(len(row) * features.shape[1] // WORD, dtype=torch.int64).random_(-(2**63), None)
         return _Gather.apply(features, row, coins)
-    return F.dropout(gather(features, row), p)
+    return F.dropout(_Gather.apply(features, row, None), dropout)
 
 
 class _Gather(torch.autograd.Function):
@@ -116,86 +115,57 @@ class _Gather(torch.autograd.Function):
         return total, None, None
 
 
-class Moments(NamedTuple):
-    """Mean (C,) and biased variance (C,) over a number of rows, copies counted."""
-
-    mean: Tensor
-    variance: Tensor
-    total: float
-
-
-def moments(x: Tensor, copies: Tensor | None) -> Moments:
-    """x (R, C), copies (R,) or None for one of each."""
-    R, C = x.shape
-    mean, variance, total = x.new_empty(C), x.new_empty(C), torch.empty(1, dtype=torch.float64)
-    _call("statistics", x, copies, R, C, mean, variance, total)
-    return Moments(mean, variance, total.item())
+def moments(x: Tensor, multiplicity: Tensor | None) -> tuple[Tensor, Tensor, float]:
+    """x (R, C), multiplicity (R,) or None for one of each -> mean (C,), biased variance (C,), number of rows, equal
+    ones counted."""
+    mean, variance, total = x.new_empty(x.shape[1]), x.new_empty(x.shape[1]), torch.empty(1, dtype=torch.float64)
+    _call("statistics", x, multiplicity, *x.shape, mean, variance, total)
+    return mean, variance, total.item()
 
 
 class NormaliseReLU(torch.autograd.Function):
-    """relu((x - mean) / std * scale + shift) of x (R, C); mean, std and total are those of x, or constants if the total
-    is infinite.
-
-    The gradient through mean and std reaches every row in proportion to its copies, with x^ = (x - mean) / std:
-    scale / std (g - copies (sum g + x^ sum(g x^)) / total). Where x is one rank's share of the rows that mean, std and
-    total are of, sum_over_ranks adds up a tensor over the ranks, in place; else it is None.
-    """
-
-    @staticmethod
-    def forward(ctx, x, scale, shift, mean, inverse_std, copies, total, sum_over_ranks):
-        factor = scale * inverse_std
-        y = torch.empty_like(x)
-        _call("normalise_relu", x, mean, factor, shift, *x.shape, y)
-        ctx.save_for_backward(x, shift, mean, inverse_std, factor, copies)
-        ctx.total, ctx.sum_over_ranks = total, sum_over_ranks
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, shift, mean, inverse_std, factor, copies = ctx.saved_tensors
-        grad, grad_x = grad.contiguous(), torch.empty_like(x)
-        total, product = torch.empty_like(mean), torch.empty_like(mean)  # sums of g, and of g (x - mean)
-        _call("normalise_relu_sums", grad, x, mean, factor, shift, *x.shape, total, product)
-        constant, slope = _through_statistics(ctx, total, product, inverse_std)
-        _call("normalise_relu_backward", grad, x, mean, factor, shift, copies, constant, slope, *x.shape, grad_x)
-        return grad_x, product * inverse_std, total, None, None, None, None, None
-
-
-class NormaliseReLUMax(torch.autograd.Function):
-    """The maximum of NormaliseReLU(x) over the rows of each centre: x (P, C), start (G + 1,) -> (G, C).
+    """relu((x - mean) / std * scale + shift) of x (R, C); with start (G + 1,), the maximum over the rows start[i] to
+    start[i + 1] - 1 of each group -> (G, C). mean, std and total are those of x, or constants if the total is infinite.
 
     A whole channel rises or falls with x, so the maximum, or the minimum where scale < 0, is found in x first, and only
-    one row a centre is normalised.
+    one row a group is normalised.
+
+    The gradient through mean and std reaches every row in proportion to its multiplicity, with x^ = (x - mean) / std:
+    scale / std (g - multiplicity (sum g + x^ sum(g x^)) / total). Where x is one rank's share of the rows that mean,
+    std and total are of, sum_over_ranks adds up a tensor over the ranks, in place; else it is None.
     """
 
     @staticmethod
-    def forward(ctx, x, scale, shift, mean, inverse_std, copies, total, sum_over_ranks, start):
-        factor, shape = scale * inverse_std, (len(start) - 1, x.shape[1])
-        y, which = x.new_empty(shape), x.new_empty(shape, dtype=torch.int32)
-        _call("maximum", x, start, mean, factor, shift, *shape, y, which)
-        ctx.save_for_backward(x, y, which, start, mean, inverse_std, factor, copies)
+    def forward(ctx, x, scale, shift, mean, inverse_std, multiplicity, total, sum_over_ranks, start):
+        factor, which, best = scale * inverse_std, None, None
+        if start is None:
+            y = torch.empty_like(x)
+            _call("normalise_relu", x, mean, factor, shift, *x.shape, y)
+        else:
+            y = best = x.new_empty(len(start) - 1, x.shape[1])
+            which = torch.empty_like(y, dtype=torch.int32)
+            _call("maximum", x, start, mean, factor, shift, *y.shape, y, which)
+        ctx.save_for_backward(x, best, which, start, shift, mean, inverse_std, factor, multiplicity)
         ctx.total, ctx.sum_over_ranks = total, sum_over_ranks
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, y, which, start, mean, inverse_std, factor, copies = ctx.saved_tensors
+        x, best, which, start, shift, mean, inverse_std, factor, multiplicity = ctx.saved_tensors
         grad, grad_x = grad.contiguous(), torch.empty_like(x)
-        total, product = torch.empty_like(mean), torch.empty_like(mean)
-        _call("maximum_sums", grad, y, x, which, mean, *y.shape, total, product)
-        constant, slope = _through_statistics(ctx, total, product, inverse_std)
-        statistics = (mean, factor, copies, constant, slope)
-        _call("maximum_backward", grad, y, x, which, start, *statistics, *y.shape, grad_x)
-        return grad_x, product * inverse_std, total, None, None, None, None, None, None
-
-
-def _through_statistics(ctx, total: Tensor, product: Tensor, inverse_std: Tensor) -> tuple[Tensor, Tensor]:
-    """sum g / rows and sum g (x - mean) / std^2 / rows, (C,) each, from this rank's sums."""
-    if ctx.sum_over_ranks:
-        total, product = ctx.sum_over_ranks(torch.stack([total, product]))
-    return total / ctx.total, product * inverse_std**2 / ctx.total
+        total, product = torch.empty_like(mean), torch.empty_like(mean)  # this rank's sums of g, and of g (x - mean)
+        if start is None:
+            _call("normalise_relu_sums", grad, x, mean, factor, shift, *x.shape, total, product)
+        else:
+            _call("maximum_sums", grad, best, x, which, mean, *best.shape, total, product)
+        sums = ctx.sum_over_ranks(torch.stack([total, product])) if ctx.sum_over_ranks else (total, product)
+        through = multiplicity, sums[0] / ctx.total, sums[1] * inverse_std**2 / ctx.total  # (C,) each of these two
+        if start is None:
+            _call("normalise_relu_backward", grad, x, mean, factor, shift, *through, *x.shape, grad_x)
+        else:
+            _call("maximum_backward", grad, best, x, which, start, mean, factor, *through, *best.shape, grad_x)
+        return grad_x, product * inverse_std, total, *[None] * 6
 
 
 def _call(function: str, values: Tensor, *arguments) -> None:

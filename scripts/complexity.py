@@ -6,7 +6,7 @@ executed needs fewer), with torch.utils.flop_counter. 1x1 convolutions ("conv") 
 points x points or points x latent nodes) are listed apart. One multiply-add is one MAC, two FLOPs. Not counted: batch
 norm, activations, normalisation, the maximum, the interpolation and the search for neighbours.
 
-A context layer of your own in CONTEXTS of models/pointnet2.py has a line of its own, with the config's defaults. It is
+A context layer of your own in models/context.py has a line of its own, with the config's defaults. It is
 counted as it is executed and sorted by operator, for which factor is a weight cannot be seen: convolutions, linear
 layers and products of two matrices are "conv", batched products (torch.bmm, einsum) and attention "products".
 """
@@ -27,8 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.chunks import POINTS_PER_CHUNK
 from models import textbook
+from models.context import CONTEXTS
 from models.mask_rcnn import MaskRCNNConfig, context_layers
-from models.pointnet2 import CONTEXTS, PointNet2Config, build
+from models.pointnet2 import PointNet2Config, build
 
 BINARY_MILLION = 2**30 / 1000  # MACs; in this unit the paper's figures come closest
 
@@ -95,7 +96,7 @@ def count_in_mask_rcnn(config: MaskRCNNConfig) -> dict[str, int]:
         layers = context_layers(config)
         total = dict.fromkeys(("parameters", "conv_macs", "product_macs"), 0)
         for stage, layer in zip(config.stages, layers.values(), strict=True):
-            cells = torch.empty(1, -(-CELLS * 4 // 4 ** (stage - 3)), layer.channels)  # a quarter from stage to stage
+            cells = torch.empty(1, layer.channels, -(-CELLS * 4 // 4 ** (stage - 3)))  # a quarter from stage to stage
             form = functools.partial(textbook.context_forward, layer, cells)
             counted = {"parameters": _parameters(layer), **_macs(form)}
             total = {key: value + counted[key] for key, value in total.items()}

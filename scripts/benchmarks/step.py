@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import ops
-import train_scannet
 from data.datasets import LabelPolicy, TrainingChunks, scene_files
+from data.rooms.default import default_rooms
 from data.scenes import read_manifest
 from models import pointnet2, textbook
 from scripts.benchmarks import timing
@@ -51,7 +51,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> dict:
     print(ops.describe())
-    data = args.data or train_scannet.make_synthetic_data()
+    data = args.data or default_rooms()
     batch = training_batch(data, max(args.batch_sizes))
     rate = matrix_product_rate()
     print(f"matrix product of {GEMM_SIZE}^3: {rate / 1e9:.0f} GFLOP/s\n")

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from data.coco import CocoError, TrainingImages
 from data.datasets import ChunkBatches
 from models import mask_rcnn
+from models.context import CONTEXTS, has_option
 from training import checkpoint, ranks
 from training.arguments import choose_device, whole_number
 from training.loop import Run, steps
@@ -37,7 +38,7 @@ from training.stopping import StopRequest, ignore_signals, run
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
-MODELS = {"mask_rcnn": "none", "latentgnn": "latentgnn", "non_local": "non_local"}
+MODELS = {"mask_rcnn" if context == "none" else context: context for context in CONTEXTS}
 FREE_ON_RESUME = ("steps", "workers", "device", "save_every", "data")  # the rest would make another experiment of it
 LOG_EVERY = 50  # steps
 
@@ -88,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = _parser()
     args = parser.parse_args(argv)
+    for name in ("kernels", "stride"):
+        if getattr(args, name) != parser.get_default(name) and not has_option(MODELS[args.model], name):
+            parser.error(f"--{name} {getattr(args, name)} is no option of --model {args.model}; leave it out")
     if not 0 < args.lr < float("inf"):
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
     args.stages = tuple(sorted(set(args.stages)))

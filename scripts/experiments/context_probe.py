@@ -20,9 +20,10 @@ import os
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -34,15 +35,14 @@ from tqdm import tqdm, trange
 
 from data import augment
 from data.atomic_write import replacing
-from data.chunks import CHUNK_SIZE, CONTEXT, tile_draws
+from data.chunks import CHUNK_SIZE, CONTEXT, tile_crops
 from data.datasets import POINT_FEATURES, scene_files
 from data.labels import NUM_CLASSES, NYU40_TO_CLASS
 from data.rooms.rooms import TELLING_STEPS, TILES
 from data.scenes import SceneError, read_manifest
-from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
-from models.latentgnn import LatentGNN
-from models.non_local import NonLocal
+from models.context import CONTEXTS, build_context
+from models.pointnet2 import PointNet2, PointNet2Config
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
@@ -68,15 +68,15 @@ class Setting(NamedTuple):
     steps: int
 
 
-ROWS = {  # title, and the layer for a level's channels and latent nodes
-    "none": ("no context", lambda channels, latent_nodes: nn.Identity()),
-    "mean": ("mean feature", lambda channels, latent_nodes: MeanContext(channels)),
-    "non_local": ("non-local block", lambda channels, latent_nodes: NonLocal(channels)),
-    "latentgnn_k1": ("LatentGNN, K = 1", lambda channels, latent_nodes: LatentGNN(channels, latent_nodes)),
-    "latentgnn_k3": ("LatentGNN, K = 3", lambda channels, latent_nodes: LatentGNN(channels, latent_nodes, kernels=3)),
-    "latentgnn_d1": ("LatentGNN, K = 1, d = 1", lambda channels, latent_nodes: LatentGNN(channels, 1)),
+ROWS = {  # title, and what differs in the configuration
+    "none": ("no context", {}),
+    "mean": ("mean feature", {"context": "mean"}),
+    "non_local": ("non-local block", {"context": "non_local"}),
+    "latentgnn_k1": ("LatentGNN, K = 1", {"context": "latentgnn"}),
+    "latentgnn_k3": ("LatentGNN, K = 3", {"context": "latentgnn", "kernels": 3}),
+    "latentgnn_d1": ("LatentGNN, K = 1, d = 1", {"context": "latentgnn", "latent_nodes": (1, 1, 1, 1)}),
 }
-CHANNELS, LATENT_NODES = 64, 80  # of the layer alone: those of PointNet++'s first level
+CHANNELS = 64  # of the layer alone, which is that of PointNet++'s first level
 NETWORKS = {
     "layer": Setting("One layer alone", 512, 2000),
     "whole": Setting("PointNet++ with four layers", 1024, 1500),
@@ -228,15 +228,15 @@ def read_rooms(data: Path, scans: Path, split: str) -> list[Room]:
 
 def network(name: str, row: str, seed: int) -> nn.Module:
     """A network with weights drawn from `seed`; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), mock.patch.dict(CONTEXTS, mean=MeanContext):
         torch.default_generator.manual_seed(seed)
-        context = ROWS[row][1]
+        config = PointNet2Config(extra_channels=POINT_FEATURES["colour"], **ROWS[row][1])
         if name == "layer":
-            return LayerAlone(context(CHANNELS, LATENT_NODES))
-        config = pointnet2.PointNet2Config(extra_channels=POINT_FEATURES["colour"])
-        model = pointnet2.PointNet2(config)
-        for level, (scales, latent_nodes) in enumerate(zip(pointnet2.SSG, config.latent_nodes, strict=True), start=1):
-            model.set_submodule(f"context{level}", context(scales[0].mlp[-1], latent_nodes))
+            return LayerAlone(build_context(config, CHANNELS, latent_nodes=config.latent_nodes[0]))
+        model = PointNet2(replace(config, context="none"))
+        for level, latent_nodes in enumerate(config.latent_nodes, start=1):  # drawn last: the rest is equal in all rows
+            channels = model.get_submodule(f"sa{level}").out_channels
+            model.set_submodule(f"context{level}", build_context(config, channels, latent_nodes=latent_nodes))
         return model
 
 
@@ -282,7 +282,7 @@ def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Co
     model.eval()
     for number, room in enumerate(tqdm(rooms, desc="scoring", unit="room", leave=False, disable=None)):
         rng = np.random.default_rng(number)
-        for draw in tile_draws(room.points[:, :3], rng, settings["points"], settings["chunk_size"]):
+        for draw in tile_crops(room.points[:, :3], rng, settings["points"], settings["chunk_size"]):
             core = draw.index[draw.core]
             if room.asked[core].any():
                 logits = model(torch.from_numpy(room.points[draw.index]).unsqueeze(0).to(device))[0]  # (N, 21)

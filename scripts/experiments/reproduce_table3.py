@@ -26,7 +26,6 @@ from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
 from data.datasets import WholeScenes, scene_files
 from data.scenes import read_manifest
 from models.latentgnn import LatentGNN
-from models.non_local import NonLocal
 from models.textbook import latentgnn_affinities
 from scripts import complexity
 from scripts.demo import ROOT, room_commands
@@ -160,13 +159,14 @@ def commit() -> str:
 def context_use(model: torch.nn.Module, data: Path, config: dict) -> dict[str, list[float]] | None:
     """What the four context layers do on one chunk of each validation scene; None for a network without them.
 
-    scale: the LatentGNN's lambda, or the root mean square of the non-local block's batch-norm scale. Both start at 0.
+    scale: the LatentGNN's lambda, or the root mean square of the non-local block's batch-norm scale. Both start at 0;
+    other layers have none.
     change: |layer(x) - x| / |x|, the mean over chunks.
     idle: share of latent nodes to which no point of a chunk gives anything (psi_v2l is 0), the mean over chunks.
     """
-    layers = [model.get_submodule(f"context{level}") for level in (1, 2, 3, 4)]
-    if not isinstance(layers[0], LatentGNN | NonLocal):
+    if model.config.context == "none":
         return None
+    layers = [model.get_submodule(f"context{level}") for level in (1, 2, 3, 4)]
     change, idle = [[] for _ in layers], [[] for _ in layers]
 
     def watch(level: int) -> Callable:
@@ -185,12 +185,17 @@ def context_use(model: torch.nn.Module, data: Path, config: dict) -> dict[str, l
     for scene in WholeScenes.as_trained(files, 0, config, covering=False):
         tile = max(scene.tiles, key=lambda draw: draw.core.sum())
         model(torch.from_numpy(scene.points[tile.index]).unsqueeze(0))
-    found = {"scale": [_scale(layer) for layer in layers], "change": [round(np.mean(c).item(), 5) for c in change]}
-    return found | ({"idle": [round(np.mean(c).item(), 4) for c in idle]} if idle[0] else {})
+    scales = [_scale(layer) for layer in layers]
+    found = {"change": [round(np.mean(c).item(), 5) for c in change]}
+    found |= {"idle": [round(np.mean(c).item(), 4) for c in idle]} if idle[0] else {}
+    return found if None in scales else {"scale": scales} | found
 
 
-def _scale(layer: torch.nn.Module) -> float:
-    scale = layer.scale if isinstance(layer, LatentGNN) else layer.norm.weight
+def _scale(layer: torch.nn.Module) -> float | None:
+    parameters = dict(layer.named_parameters())
+    scale = parameters.get("scale", parameters.get("norm.weight"))
+    if scale is None:
+        return None
     return round(scale.square().mean().sqrt().item() if scale.numel() > 1 else scale.item(), 5)
 
 

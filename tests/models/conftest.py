@@ -1,6 +1,14 @@
 import pytest
 
+from models import pointnet2, textbook
 from ops import rows
+
+
+@pytest.fixture
+def few_centres(monkeypatch):
+    """The same network on fewer points, for speed."""
+    for module in (pointnet2, textbook):
+        monkeypatch.setattr(module, "CENTRES", (64, 32, 16, 8))
 
 
 @pytest.fixture(params=["distinct rows in C++", "all rows in torch"])
@@ -14,8 +22,8 @@ def either_form(request, monkeypatch):
 def sum_of_copies():
     """Features (B, N, C) of a cloud -> (R, C): those of equal points added up."""
 
-    def add_up(features, cloud):
-        rows = features.new_zeros(len(cloud.first), features.shape[2])
-        return rows.index_add(0, cloud.row.flatten(), features.flatten(0, 1))
+    def add_up(features, distinct):
+        sums = features.new_zeros(len(distinct.first), features.shape[2])
+        return sums.index_add(0, distinct.inverse.flatten(), features.flatten(0, 1))
 
     return add_up

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.batch_norm import batch_norm_relu, batch_norm_relu_max, set_batch_norm_momentum
+from models.batch_norm import batch_norm_relu, set_batch_norm_momentum
 from models.shared_mlp import SharedMLP
 from ops import rows
 
@@ -31,12 +31,12 @@ def results(function, x, norm, upstream):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("copies", [None, torch.arange(300) % 4 + 1], ids=["once", "copies"])
-def test_batch_norm_relu_equals_torch(training, copies):
-    """Of rows that stand there as often as copies say."""
+@pytest.mark.parametrize("multiplicity", [None, torch.arange(300) % 4 + 1], ids=["once", "several times"])
+def test_batch_norm_relu_equals_torch(training, multiplicity):
+    """Of rows that stand there as often as multiplicity says."""
     x, norm, upstream = normal(300, 5) + 2, make_norm().train(training), normal(5, 300, seed=4).T
-    often = torch.arange(300).repeat_interleave(1 if copies is None else copies)
-    ours = results(lambda x, norm: batch_norm_relu(x, norm, copies), x, norm, upstream)
+    often = torch.arange(300).repeat_interleave(1 if multiplicity is None else multiplicity)
+    ours = results(lambda x, norm: batch_norm_relu(x, norm, multiplicity), x, norm, upstream)
     torchs = results(
         lambda x, norm: F.relu(norm(x[often])), x, norm, (upstream / torch.bincount(often)[:, None])[often]
     )
@@ -45,26 +45,26 @@ def test_batch_norm_relu_equals_torch(training, copies):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_relu_max_equals_torch(training):
+def test_the_maximum_over_groups_equals_torchs(training):
     x, norm = normal(300, 5) + 2, make_norm().train(training)
-    pairs, copies = torch.tensor([1, 7, 30, 2, 260]), torch.arange(300) % 4 + 1
+    pairs, multiplicity = torch.tensor([1, 7, 30, 2, 260]), torch.arange(300) % 4 + 1
     start, upstream = F.pad(pairs.cumsum(0), (1, 0)), normal(5, 5, seed=4).T
-    often = torch.arange(300).repeat_interleave(copies)
+    often = torch.arange(300).repeat_interleave(multiplicity)
 
     def textbook(x, norm):
-        y = F.relu(norm(x[often])).split([copies[a:b].sum() for a, b in itertools.pairwise(start)])
+        y = F.relu(norm(x[often])).split([multiplicity[a:b].sum() for a, b in itertools.pairwise(start)])
         return torch.stack([one.amax(0) for one in y])
 
-    ours = results(lambda x, norm: batch_norm_relu_max(x, norm, start, copies), x, norm, upstream)
+    ours = results(lambda x, norm: batch_norm_relu(x, norm, multiplicity, start), x, norm, upstream)
     torch.testing.assert_close(ours, results(textbook, x, norm, upstream), rtol=1e-10, atol=1e-12)
 
 
 def test_both_forms_have_the_same_bits_in_evaluation(monkeypatch):
     x, norm, start = normal(300, 5).float(), make_norm().float().eval(), torch.arange(0, 301, 10)
-    expected = batch_norm_relu(x, norm), batch_norm_relu_max(x, norm, start, None)
+    expected = batch_norm_relu(x, norm), batch_norm_relu(x, norm, None, start)
     monkeypatch.setattr(rows, "ready", lambda tensor: False)
     assert torch.equal(batch_norm_relu(x, norm), expected[0])
-    assert torch.equal(batch_norm_relu_max(x, norm, start, None), expected[1])
+    assert torch.equal(batch_norm_relu(x, norm, None, start), expected[1])
 
 
 def test_batch_norm_relu_is_accurate_on_many_rows(either_form):

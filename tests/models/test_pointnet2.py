@@ -2,6 +2,8 @@ import copy
 import dataclasses
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.func import functional_call, grad
 import ops
 from models import pointnet2, textbook
 from models.batch_norm import set_batch_norm_momentum
-from models.cloud import cloud_of
+from models.context import CONTEXTS
 from models.pointnet2 import PointNet2, PointNet2Config, build
 
 VARIANTS = [
@@ -23,13 +25,6 @@ VARIANTS = [
     {"context": "latentgnn", "kernels": 3, "weight": "latent", "extra_channels": 1},
 ]
 tracing = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
-
-
-@pytest.fixture
-def few_centres(monkeypatch):
-    """The same network on fewer points, for speed."""
-    for module in (pointnet2, textbook):
-        monkeypatch.setattr(module, "CENTRES", (64, 32, 16, 8))
 
 
 def make(seed=0, **options):
@@ -116,7 +111,7 @@ def test_parameters(options, expected):
     assert sum(p.numel() for p in build(PointNet2Config(**options), 0).parameters()) == expected
 
 
-@pytest.mark.parametrize("context", pointnet2.CONTEXTS)
+@pytest.mark.parametrize("context", CONTEXTS)
 def test_fresh_context_layers_change_nothing(few_centres, context):
     plain, points = build(PointNet2Config(), 0).eval(), room(2, 150)
     model = build(PointNet2Config(context=context), 1)
@@ -128,9 +123,11 @@ def test_fresh_context_layers_change_nothing(few_centres, context):
 def test_levels_of_the_original_network():
     assert pointnet2.CENTRES == (1024, 256, 64, 16)
     for level, radius in enumerate((0.1, 0.2, 0.4, 0.8)):
-        (scale,) = pointnet2.SSG[level]
-        assert (scale.radius, scale.neighbours) == (radius, 32)
-        assert [(s.radius, s.neighbours) for s in pointnet2.MSG[level]] == [(radius / 2, 16), (radius, 32)]
+        ssg, msg = (
+            build(PointNet2Config(grouping=g), 0).get_submodule(f"sa{level + 1}").scales for g in ("ssg", "msg")
+        )
+        assert [(s.radius, s.neighbours) for s in ssg] == [(radius, 32)]
+        assert [(s.radius, s.neighbours) for s in msg] == [(radius / 2, 16), (radius, 32)]
 
 
 def test_msg_levels(few_centres):
@@ -167,8 +164,8 @@ def test_order_of_points_does_not_matter():
     layer = pointnet2.SetAbstraction(0, wide).eval()
     xyz = room(1, 200)
     order = torch.randperm(200)
-    shuffled = layer(cloud_of(xyz[:, order]), None, xyz[:, :9])
-    torch.testing.assert_close(shuffled, layer(cloud_of(xyz), None, xyz[:, :9]))
+    shuffled = layer(xyz[:, order], None, xyz[:, :9])
+    torch.testing.assert_close(shuffled, layer(xyz, None, xyz[:, :9]))
 
 
 def test_clouds_are_independent_in_evaluation(few_centres):
@@ -274,26 +271,6 @@ def test_points_of_another_dtype_raise_and_name_both(weights, points):
         make().to(getattr(torch, weights))(room(1, 50).to(getattr(torch, points)))
 
 
-class MeanFeature(nn.Module):
-    """A context layer that models/textbook.py does not know."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.linear = nn.Linear(channels, channels)
-
-    def forward(self, x):
-        return x + self.linear(x.mean(1, keepdim=True))
-
-
-def test_a_context_layer_of_ones_own_is_in_the_textbook_network(few_centres, monkeypatch):
-    monkeypatch.setitem(pointnet2.CONTEXTS, "mean", lambda config, channels, latent_nodes: MeanFeature(channels))
-    model, points = make(context="mean").double().eval(), room(2, 150).double()
-    logits = model(points)
-    assert relative_error(textbook.pointnet2_forward(model, points), logits) < 1e-9
-    model.context1.linear.weight.data.zero_()
-    assert relative_error(model(points), logits) > 1e-3
-
-
 def test_rebuilt_from_its_configuration(few_centres):
     config = PointNet2Config(context="latentgnn", kernels=2, latent_nodes=(8, 4, 2, 1), extra_channels=2, weight=None)
     rebuilt = PointNet2Config(**json.loads(json.dumps(dataclasses.asdict(config))))
@@ -302,6 +279,49 @@ def test_rebuilt_from_its_configuration(few_centres):
     assert not torch.equal(other(points), model(points))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(points), model(points))
+
+
+@pytest.mark.parametrize("grouping", pointnet2.GROUPINGS)
+def test_radii_are_those_of_the_balls(few_centres, grouping):
+    """Half of all coordinates and of all radii are the same neighbours, at half the distances."""
+    radii = tuple(radius / 2 for radius in PointNet2Config().radii)
+    model, small = make(grouping=grouping), make(grouping=grouping, radii=list(radii))
+    assert small.config == PointNet2Config(grouping=grouping, radii=radii) and hash(small.config)
+    assert all(scale.radius in (radii[0], radii[0] / 2) for scale in small.sa1.scales)
+    for level in (1, 2, 3, 4):
+        for mlp in small.get_submodule(f"sa{level}").mlps:
+            mlp.linears[0].weight.data[:, :3] *= 2
+    points = room(2, 150)
+    torch.testing.assert_close(small(points / 2), model(points), rtol=1e-5, atol=1e-5)
+    assert relative_error(model(points / 2), model(points)) > 1e-3
+
+
+def test_a_configuration_from_before_a_field_is_the_default():
+    earlier = {"num_classes": 21, "extra_channels": 0, "grouping": "ssg", "context": "latentgnn", "affinity": "dot"}
+    earlier |= {"latent_nodes": [80, 40, 20, 10], "kernels": 3, "stride": 4, "symmetric": False, "weight": "visible"}
+    assert PointNet2Config(**earlier) == PointNet2Config(context="latentgnn", kernels=3)
+
+
+def test_every_option_says_what_a_flag_needs():
+    """A help of one line, and of a choice all values, each of which makes a network."""
+    own = {"num_classes", "extra_channels", "context"}  # follow from the data and from --model
+    fields = {field.name: field for field in dataclasses.fields(PointNet2Config)}
+    assert {name for name, field in fields.items() if "help" not in field.metadata} == own
+    for name in fields.keys() - own:
+        assert fields[name].metadata["help"].strip() and "\n" not in fields[name].metadata["help"]
+        context = "non_local" if name in pointnet2.options_of("non_local") else "latentgnn"
+        for choice in fields[name].metadata.get("choices", ()):
+            build(PointNet2Config(context=context, **{name: choice}), 0)
+    assert PointNet2Config(weight="none") == PointNet2Config(weight=None)
+    assert not set(pointnet2.options_of("none")) & fields.keys()
+    assert set(pointnet2.options_of("latentgnn")) == fields.keys() - own - {"grouping", "radii", "affinity"}
+
+
+def test_networks_know_nothing_of_training():
+    code = (
+        "import models.mask_rcnn, models.textbook, sys; assert not any(m.startswith('training') for m in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("context", ["none", "non_local", "latentgnn"])
@@ -337,6 +357,10 @@ def test_seed_decides_the_weights_alone():
         ({"context": "latentgnn", "kernels": 0}, "kernels must be at least 1"),
         ({"context": "latentgnn", "latent_nodes": (80, 40, 20, 0)}, "latent_nodes must be at least 1"),
         ({"latent_nodes": (80, 40, 20)}, "latent_nodes must be 4 numbers"),
+        ({"radii": (0.1, 0.2, 0.4)}, "radii must be 4 numbers"),
+        ({"radii": (0.1, 0.2, 0.4, 0.0)}, "radii must be positive"),
+        ({"radii": (0.1, 0.2, 0.4, float("nan"))}, "radii must be positive"),
+        ({"radii": (0.1, 0.2, 0.4, float("inf"))}, "radii must be positive"),
     ],
 )
 def test_bad_configurations_raise(options, message):

@@ -22,10 +22,10 @@ def test_distinct_points_stand_for_all():
     points = cloud()
     distinct = rows.distinct_points(points)
     flat = points.flatten(0, 1)
-    assert torch.equal(flat[distinct.first][distinct.row], points)
+    assert torch.equal(flat[distinct.first][distinct.inverse], points)
     assert sum(len(torch.unique(one, dim=0)) for one in points) == len(distinct.first) < len(flat)
-    assert torch.equal(distinct.copies, torch.bincount(distinct.row.flatten()).float())
-    assert all(distinct.row[b].max() < distinct.row[b + 1].min() for b in range(2))  # clouds share nothing
+    assert torch.equal(distinct.multiplicity, torch.bincount(distinct.inverse.flatten()).float())
+    assert all(distinct.inverse[b].max() < distinct.inverse[b + 1].min() for b in range(2))  # clouds share nothing
 
 
 def test_distinct_points_differ_by_any_feature_and_in_float64():
@@ -33,12 +33,12 @@ def test_distinct_points_differ_by_any_feature_and_in_float64():
     points[0, :] = points[0, 0]
     assert len(rows.distinct_points(points).first) == 1
     points[0, 3, 4] += 1e-12
-    assert rows.distinct_points(points).row.tolist() == [[0, 0, 0, 1, 0]]
+    assert rows.distinct_points(points).inverse.tolist() == [[0, 0, 0, 1, 0]]
 
 
 def test_distinct_points_of_half_precision():
     points = cloud(features=0).half()  # an odd number of values of 2 bytes
-    assert torch.equal(rows.distinct_points(points).row, rows.distinct_points(points.float()).row)
+    assert torch.equal(rows.distinct_points(points).inverse, rows.distinct_points(points.float()).inverse)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
@@ -51,23 +51,23 @@ def test_a_trace_records_what_serves_other_points():
 def test_distinct_neighbours_are_those_of_the_slots():
     index = torch.randint(200, (3, 20, 16), generator=torch.Generator().manual_seed(1))
     distinct = rows.distinct_points(cloud())
-    pairs = rows.distinct_neighbours(index, distinct.row)
-    slots = torch.take_along_dim(distinct.row, index.flatten(1), 1).view(60, 16)
+    pairs = rows.distinct_neighbours(index, distinct.inverse)
+    slots = torch.take_along_dim(distinct.inverse, index.flatten(1), 1).view(60, 16)
     for centre, (begin, end) in enumerate(zip(pairs.start[:-1], pairs.start[1:], strict=True)):
-        expected, copies = torch.unique(slots[centre], return_counts=True)
-        found, order = pairs.row[begin:end].sort()
-        assert torch.equal(found, expected) and torch.equal(pairs.copies[begin:end][order], copies.float())
+        expected, counts = torch.unique(slots[centre], return_counts=True)
+        found, order = pairs.neighbour[begin:end].sort()
+        assert torch.equal(found, expected) and torch.equal(pairs.multiplicity[begin:end][order], counts.float())
         assert (pairs.centre[begin:end] == centre).all()
-    assert pairs.start[-1] == len(pairs.row) < slots.numel()
+    assert pairs.start[-1] == len(pairs.neighbour) < slots.numel()
 
 
 def test_without_kernels_every_slot_is_a_pair(monkeypatch):
     monkeypatch.setattr(rows, "ready", lambda tensor: False)
     index = torch.randint(200, (3, 20, 16), generator=torch.Generator().manual_seed(1))
     distinct = rows.distinct_points(cloud())
-    pairs = rows.distinct_neighbours(index, distinct.row)
-    assert distinct.copies is None and pairs.copies is None
-    assert torch.equal(pairs.row.view(3, 20, 16), index + 200 * torch.arange(3).view(3, 1, 1))
+    pairs = rows.distinct_neighbours(index, distinct.inverse)
+    assert distinct.multiplicity is None and pairs.multiplicity is None
+    assert torch.equal(pairs.neighbour.view(3, 20, 16), index + 200 * torch.arange(3).view(3, 1, 1))
     assert torch.equal(pairs.centre.view(60, 16)[:, 0], torch.arange(60)) and pairs.start.tolist()[-2:] == [944, 960]
 
 
@@ -86,7 +86,7 @@ def test_gather_has_the_gradient_of_indexing(dtype):
 def test_dropout_doubles_half_of_each_copys_values():
     torch.manual_seed(0)
     features, row = torch.rand(4, 128).add_(1).requires_grad_(), torch.arange(4).repeat(500)
-    dropped = rows.gather_dropout(features, row, 0.5)
+    dropped = rows.gather(features, row, 0.5)
     kept = dropped != 0
     assert torch.equal(dropped[kept], 2 * features[row][kept])
     assert abs(kept.float().mean().item() - 0.5) < 0.005  # 5 standard deviations of 256,000 coins
@@ -99,21 +99,21 @@ def test_dropout_doubles_half_of_each_copys_values():
 def test_dropout_follows_the_seed_and_other_probabilities_are_torchs():
     features, row = torch.ones(3, 64), torch.arange(3).repeat(99)
     torch.manual_seed(1)
-    first = rows.gather_dropout(features, row, 0.5)
+    first = rows.gather(features, row, 0.5)
     torch.manual_seed(1)
-    assert torch.equal(rows.gather_dropout(features, row, 0.5), first)
-    assert torch.equal(rows.gather_dropout(features, row, 0.0), features[row])
-    assert (rows.gather_dropout(features, row, 0.9) != 0).float().mean() < 0.2
+    assert torch.equal(rows.gather(features, row, 0.5), first)
+    assert torch.equal(rows.gather(features, row, 0.0), features[row])
+    assert (rows.gather(features, row, 0.9) != 0).float().mean() < 0.2
 
 
 def test_the_number_of_threads_changes_no_bit():
-    x, copies = torch.randn(5000, 96, generator=torch.Generator().manual_seed(0)), torch.arange(5000) % 3 + 1.0
+    x, multiplicity = torch.randn(5000, 96, generator=torch.Generator().manual_seed(0)), torch.arange(5000) % 3 + 1.0
     threads = torch.get_num_threads()
     try:
         found = []
         for torch_threads in (1, 3):
             torch.set_num_threads(torch_threads)
-            found.append(rows.moments(x, copies))
+            found.append(rows.moments(x, multiplicity))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(found[0][:2], found[1][:2], strict=True))

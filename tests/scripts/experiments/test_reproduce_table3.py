@@ -2,10 +2,14 @@ import json
 import shlex
 
 import pytest
+from torch import nn
 
 import eval_scannet
 import ops
 import train_scannet
+from data.datasets import INPUTS
+from models.context import CONTEXTS
+from models.pointnet2 import PointNet2Config, build
 from scripts import make_synthetic, preprocess_scannet
 from scripts.experiments import reproduce_table3, table3_report
 
@@ -56,3 +60,15 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_left(tmp_path, monkeyp
     assert "done    control     latentgnn_k1  seed 3" in capsys.readouterr().out
     assert reproduce_table3.main([*arguments, "--epochs", "2"]) == 1 and not ran
     assert "has the budget" in capsys.readouterr().err
+
+
+def test_what_other_context_layers_do(tiny_data, monkeypatch):
+    """A layer of one's own has neither a scale nor latent nodes, and changes the features all the same."""
+    monkeypatch.setitem(CONTEXTS, "own", nn.LayerNorm)
+    found = {
+        context: reproduce_table3.context_use(build(PointNet2Config(context=context), 0).eval(), tiny_data, INPUTS)
+        for context in ("none", "non_local", "own")
+    }
+    assert found["none"] is None
+    assert found["non_local"] == {"scale": [0.0] * 4, "change": [0.0] * 4}
+    assert found["own"].keys() == {"change"} and min(found["own"]["change"]) > 0.1
