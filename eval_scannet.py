@@ -33,13 +33,13 @@ from training.arguments import choose_device, whole_number
 from training.board import confusion_figure
 from training.inference import SceneResult, add_counts, evaluate
 from training.run_folder import run_folder_of
-from training.stopping import StopRequest, run
+from training.stopping import StopRequest, run_command
 
 WHOLE_SCENE, BENCHMARK = "pn2-wholescene", "scannet-benchmark"
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(_parser().parse_args, score, argv, (SceneError, ops.cpu.CompileError), "nothing was scored")
+    return run_command(_parser().parse_args, score, argv, (SceneError, ops.cpu.CompileError), "nothing was scored")
 
 
 def _parser() -> argparse.ArgumentParser:

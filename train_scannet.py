@@ -43,7 +43,7 @@ from training.arguments import add_network_flags, choose_device, flags_of_file, 
 from training.loop import Run, refuse_infinite_weights, steps
 from training.losses import weighted_cross_entropy_sum
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
-from training.stopping import StopRequest, TrainingError, ignore_signals, run
+from training.stopping import StopRequest, TrainingError, ignore_signals, run_command
 from training.validation import Validation
 
 # Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
@@ -67,7 +67,7 @@ def bn_momentum(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(parse_config, train, argv, (SceneError, ops.cpu.CompileError))
+    return run_command(parse_config, train, argv, (SceneError, ops.cpu.CompileError))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,21 +149,17 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     config["data"] = str(data_dir.resolve())
     chunks, batches, loader = training_chunks(args, data_dir, manifest)
 
-    ops.use(args.ops)
-    model = pointnet2.build(network, args.seed).to(device)
-    if args.sync_bn:
-        synchronise(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.999))
+    model, optimizer = build(args, network, device)
     identity = {"scenes_digest": scenes_digest(manifest), "world_size": ranks.world_size()}
     run = Run(model, optimizer, config, identity)
     if found:
         run.resume(found.state)
     run.history = open_log(args, run, device, chunks, batches, manifest, found)
     validation = validation_of(args, run, device, data_dir, manifest)
-    last = args.out / "checkpoints" / checkpoint.LAST
     forward = ranks.parallel(torch.compile(model) if args.compile else model)
     loss_of = functools.partial(chunk_loss, forward, device, args.amp)
     schedule = functools.partial(set_rates, args, run)
+    last = args.out / "checkpoints" / checkpoint.LAST
 
     stop.listen()
     if validation and not found and validation.score(model, 0, stop) is None:
@@ -175,9 +171,9 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         model.train()
         for loss, stopping in steps(run, loader, loss_of, schedule, chunks.names_of, stop):
             run.history.step(epoch, run.step, loss)
-            points = (run.step - before) * args.batch_size * POINTS_PER_CHUNK
+            points, rate = (run.step - before) * args.batch_size * POINTS_PER_CHUNK, optimizer.param_groups[0]["lr"]
             speed = points / (time.perf_counter() - started)
-            progress.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} points/s", refresh=False)
+            progress.set_postfix_str(f"loss {loss:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
             progress.update()
             if stopping:
                 return run.save_and_stop(last, stop)
@@ -202,6 +198,16 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     run.history.say(f"checkpoints in {last.parent}; score one with eval_scannet.py --checkpoint {last}")
     run.history.close()
     return 0
+
+
+def build(
+    args: argparse.Namespace, network: pointnet2.PointNet2Config, device: torch.device
+) -> tuple[pointnet2.PointNet2, torch.optim.Optimizer]:
+    ops.use(args.ops)
+    model = pointnet2.build(network, args.seed).to(device)
+    if args.sync_bn:
+        synchronise(model)
+    return model, torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.999))
 
 
 def chunk_loss(network: nn.Module, device: torch.device, amp: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

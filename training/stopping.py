@@ -21,7 +21,7 @@ class TrainingError(Exception):
     """The message says what is wrong and what to do."""
 
 
-def run(
+def run_command(
     parse: Callable[[list[str]], argparse.Namespace],
     work: Callable[[argparse.Namespace, "StopRequest"], int],
     argv: list[str] | None,

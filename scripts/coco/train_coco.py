@@ -34,7 +34,7 @@ from training import checkpoint, ranks
 from training.arguments import choose_device, whole_number
 from training.loop import Run, steps
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
-from training.stopping import StopRequest, ignore_signals, run
+from training.stopping import StopRequest, ignore_signals, run_command
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
@@ -50,7 +50,7 @@ def learning_rate(args: argparse.Namespace, step: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(parse, train, argv, (CocoError,))
+    return run_command(parse, train, argv, (CocoError,))
 
 
 def _parser() -> argparse.ArgumentParser:
