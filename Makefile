@@ -8,8 +8,6 @@
 # Each makes .venv and installs the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
-# As in train_scannet.py: idle threads soon sleep
-export GOMP_SPINCOUNT ?= 10000
 INSTALLED := .venv/installed
 COCO_INSTALLED := .venv-coco/installed
 # The first of these that runs: a name on the path may be pyenv's, with nothing behind it
