@@ -7,7 +7,7 @@ import pytest
 from data.labels import NUM_NYU40
 from data.scenes import FORMAT_VERSION, Scene, write_manifest, write_scene
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py, whichever way the tests are run
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 
 
 @pytest.fixture(scope="session")
