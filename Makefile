@@ -17,7 +17,7 @@ NO_TORCH := $(addsuffix .py,$(addprefix tests/data/test_,atomic_write augment ch
     preprocessing scannet scenes)) tests/data/rooms/test_rooms.py
 COCO_TESTS := $(addprefix tests/,models/test_insert.py models/test_mask_rcnn.py data/test_coco.py scripts/coco/test_train_coco.py)
 
-.PHONY: demo test test-oldest test-oldest-torch faults test-gpu-compile test-coco clean
+.PHONY: demo test test-oldest test-oldest-torch oldest-python faults test-gpu-compile test-coco clean
 
 demo: $(INSTALLED)
 	.venv/bin/python scripts/demo.py
@@ -52,13 +52,15 @@ $(INSTALLED): constraints.txt requirements.txt tests/requirements.txt
 	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt -c constraints.txt
 	touch $@
 
-.venv-oldest/installed: requirements.txt
+oldest-python:
 	@test -n "$(OLDEST_PYTHON)" || { echo "needs one of python3.10, python3.11, python3.12"; exit 1; }
+
+.venv-oldest/installed: requirements.txt | oldest-python
 	$(OLDEST_PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST) "pytest>=8" hypothesis
 	touch $@
 
-.venv-oldest-torch/installed: requirements.txt
+.venv-oldest-torch/installed: requirements.txt | oldest-python
 	$(OLDEST_PYTHON) -m venv .venv-oldest-torch
 	sed 's/>=/==/' requirements.txt > .venv-oldest-torch/requirements.txt
 	.venv-oldest-torch/bin/pip install --quiet --disable-pip-version-check -r .venv-oldest-torch/requirements.txt "pytest>=8" hypothesis

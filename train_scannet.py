@@ -32,11 +32,12 @@ from tqdm import tqdm
 import ops
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import INPUTS, POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
+from data.labels import NUM_CLASSES
 from data.rooms.default import default_rooms
 from data.scenes import SceneError, read_manifest
 from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
-from models.context import CONTEXTS
+from models.context import CONTEXTS, contexts_of_models
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
 from training.arguments import add_network_flags, choose_device, flags_of_file, network_fields, whole_number
@@ -52,7 +53,7 @@ LEARNING_RATE_DECAY = 0.7
 BN_MOMENTUM_DECAY = 0.5
 BN_MOMENTUM_FLOOR = 0.01
 
-CONTEXT_OF_MODEL = {"pointnet2" if context == "none" else context: context for context in CONTEXTS}
+CONTEXT_OF_MODEL = contexts_of_models("pointnet2")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
 FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """A flag's default is what runs did before there was one: a run whose checkpoint does not name it goes on so."""
+    """A setting that a checkpoint or a file of flags does not name has its flag's default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--config", type=Path, help="JSON file of flags, such as a run's config.json; flags given here win")
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 def parse_config(argv: list[str]) -> argparse.Namespace:
     """Flags over the JSON file of --config over the paper's defaults. Keys of the file are the flags' names.
 
-    A flag of another model's layer is refused; in the file it is ignored, for earlier versions recorded such flags.
+    A flag of another model's layer is refused; in the file it is ignored, with a line that says so.
     """
     parser = _parser()
     given = parser.parse_args(argv)
@@ -115,7 +116,9 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
         default = parser.get_default(name)
         if (value := getattr(given, name)) != default:
             parser.error(f"--{name.replace('_', '-')} {value} is no option of --model {args.model}; leave it out")
-        setattr(args, name, default)
+        if getattr(args, name) != default:
+            print(f"--config {args.config}: {name} is no option of {args.model}, and ignored")
+            setattr(args, name, default)
     try:
         with torch.device("meta"):
             pointnet2.PointNet2(network_config(args))
@@ -230,6 +233,7 @@ def set_rates(args: argparse.Namespace, run: Run, step: int) -> None:
 
 def network_config(args: argparse.Namespace) -> pointnet2.PointNet2Config:
     return pointnet2.PointNet2Config(
+        num_classes=NUM_CLASSES,
         context=CONTEXT_OF_MODEL[args.model],
         extra_channels=sum(POINT_FEATURES[name] for name in args.features),
         **{name: getattr(args, name) for name in network_fields(pointnet2.PointNet2Config)},
@@ -317,9 +321,12 @@ def open_log(
 def log_epoch(args: argparse.Namespace, run: Run, epoch: int, speed: float) -> None:
     rate, momentum = rates(args, run.step - 1)  # of the last step, which may have been before a resumption
     loss = np.mean(run.losses).item()
-    values = {"loss": loss, "lr": rate, "bn_momentum": momentum, "points_per_second": speed}
+    values = {"loss": loss, "lr": rate, "bn_momentum": momentum}
+    text = f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}"
+    if speed:  # not of an epoch whose last step was before a resumption
+        values["points_per_second"], text = speed, f"{text}, {speed:,.0f} points/s"
     run.history.record(epoch, "train", values)
-    run.history.say(f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}, {speed:,.0f} points/s")
+    run.history.say(text)
 
 
 if __name__ == "__main__":

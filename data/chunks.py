@@ -1,8 +1,8 @@
 """Crops of a scene: the random training chunk, and the tiles that cover a whole scene.
 
-Pure functions of points and an explicit generator. V vertices of a scene, N points drawn; metres, +z up. A crop is a
-core of 1.5 x 1.5 m, or of another `size`, and full height, and around it a context that is seen but neither trained on
-nor scored.
+Pure functions of points and an explicit generator. V vertices of a scene, N points drawn; metres, +z up. A crop is
+points drawn from a box: a core of 1.5 x 1.5 m, or of another `size`, and full height, and around it a context that is
+seen but neither trained on nor scored.
 Source: the original PointNet++ ScanNet code (2017); `covering_crops` serves ScanNet's benchmark instead.
 """
 
@@ -16,7 +16,7 @@ CONTEXT = 0.2  # m, on every side
 POINTS_PER_CHUNK = 8192
 CORE_MARGIN = 0.01  # m, training chunk
 MAX_TRIES = 10
-MIN_LABELLED = 0.7  # share of the crop's points that are in one of the 20 classes
+MIN_LABELLED = 0.7  # share of the box's points that are in one of the 20 classes
 OCCUPANCY_GRID = np.array([31, 31, 62])  # cells along x, y, z of the core
 MIN_OCCUPIED = 0.02
 TILE_CORE_MARGIN = 0.001  # m, evaluation tile
@@ -39,7 +39,7 @@ def training_crop(
 ) -> Crop:
     """A training chunk around a random vertex.
 
-    Up to 10 centres are tried for a crop in which enough is labelled (before drawing) and enough of the core's cells
+    Up to 10 centres are tried for a box in which enough is labelled (before drawing) and enough of the core's cells
     are occupied; the last one is taken as it is.
 
     Args:
@@ -50,55 +50,55 @@ def training_crop(
         centre = xyz[rng.integers(len(xyz))].astype(np.float64)
         core_low, core_high = centre - size / 2, centre + size / 2
         core_low[2], core_high[2] = bottom, top
-        crop = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
-        crop_xyz = xyz[crop]
-        core = _inside(crop_xyz, core_low, core_high, CORE_MARGIN)
-        labelled = np.mean(classes[crop] > 0)
-        if labelled >= MIN_LABELLED and _occupied(crop_xyz[core], core_low, core_high) >= MIN_OCCUPIED:
+        box = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
+        box_xyz = xyz[box]
+        core = _inside(box_xyz, core_low, core_high, CORE_MARGIN)
+        labelled = np.mean(classes[box] > 0)
+        if labelled >= MIN_LABELLED and _occupied(box_xyz[core], core_low, core_high) >= MIN_OCCUPIED:
             break
-    drawn = rng.integers(len(crop), size=num_points)
-    return Crop(crop[drawn], core[drawn])
+    drawn = rng.integers(len(box), size=num_points)
+    return Crop(box[drawn], core[drawn])
 
 
 def tile_crops(
     xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
 ) -> Iterator[Crop]:
-    """One draw from each tile of a scene, for the whole-scene evaluation of PointNet++.
+    """A crop of each tile of a scene, for the whole-scene evaluation of PointNet++.
 
     Tiles start at the scene's minimum. A tile with under 1 % core among its drawn points is left out.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    for crop in _tiles(xyz, size):
-        drawn = rng.integers(len(crop.index), size=num_points)
-        core = crop.core[drawn]
+    for tile in _tiles(xyz, size):
+        drawn = rng.integers(len(tile.index), size=num_points)
+        core = tile.core[drawn]
         if core.mean() >= MIN_CORE_DRAWN:
-            yield Crop(crop.index[drawn], core)
+            yield Crop(tile.index[drawn], core)
 
 
 def covering_crops(
     xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
 ) -> Iterator[Crop]:
-    """Draws in which every vertex of the scene is at least once a core point, and of one tile only.
+    """Crops in which every vertex of the scene is at least once a core point, and of one tile only.
 
-    The first draw from a tile is random, as in training, and misses about a fifth of the core; in the following ones
+    The first crop of a tile is random, as in training, and misses about a fifth of the core; in the following ones
     vertices that are still missing take the places of random core points, so that density, context and order stay those
     of training.
     Args: xyz (V, 3) float32, V >= 1.
     """
-    for crop in _tiles(xyz, size):
-        missing = np.flatnonzero(crop.in_tile)
+    for tile in _tiles(xyz, size):
+        missing = np.flatnonzero(tile.in_tile)
         if len(missing) == 0:
             continue
-        drawn = rng.integers(len(crop.index), size=num_points)
+        drawn = rng.integers(len(tile.index), size=num_points)
         while True:
-            yield Crop(crop.index[drawn], crop.in_tile[drawn])
-            seen = np.zeros(len(crop.index), dtype=bool)
+            yield Crop(tile.index[drawn], tile.in_tile[drawn])
+            seen = np.zeros(len(tile.index), dtype=bool)
             seen[drawn] = True
             missing = missing[~seen[missing]]
             if len(missing) == 0:
                 break
-            drawn = rng.integers(len(crop.index), size=num_points)
-            places = np.flatnonzero(crop.in_tile[drawn]) if crop.in_tile[drawn].any() else np.zeros(1, dtype=np.int64)
+            drawn = rng.integers(len(tile.index), size=num_points)
+            places = np.flatnonzero(tile.in_tile[drawn]) if tile.in_tile[drawn].any() else np.zeros(1, dtype=np.int64)
             held = min(len(missing), len(places))
             drawn[rng.choice(places, size=held, replace=False)] = rng.choice(missing, size=held, replace=False)
 

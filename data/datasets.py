@@ -60,8 +60,8 @@ class LabelPolicy:
         return (1 / np.log(1.2 + by_class / by_class.sum())).astype(np.float32)
 
 
-# What a network is given of a scene: the training flags' names and defaults. A run or an export that does not name one
-# is of before that flag, and had its default.
+# What a network is given of a scene: the training flags' names and defaults. What a run or an export does not name has
+# its default.
 INPUTS = {"features": [], "chunk_size": chunks.CHUNK_SIZE, **dataclasses.asdict(LabelPolicy())}
 
 
@@ -134,7 +134,7 @@ class TrainingChunks(Dataset):
 
     def names_of(self, batch: dict[str, torch.Tensor]) -> list[str]:
         """The scenes of a batch."""
-        return [self.scenes[scene].name for scene in batch["scene"]]
+        return [f"scene {self.scenes[scene].name}" for scene in batch["scene"]]
 
     def __getitem__(self, key: SampleKey) -> dict[str, torch.Tensor | int]:
         epoch, position, scene = key
@@ -203,7 +203,7 @@ class SceneTiles:
 
 
 class WholeScenes(Dataset):
-    """Whole scenes cut into tiles. Item: SceneTiles. `covering`: also draw until every vertex was in a core."""
+    """Whole scenes cut into tiles. Item: SceneTiles. `covering`: also crops until every vertex was in a core."""
 
     def __init__(
         self,
@@ -234,14 +234,9 @@ class WholeScenes(Dataset):
 
         kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
         tiles = chunks.tile_crops(points[kept, :3], rng, size=self.chunk_size) if len(kept) else []
-        tiles = [draw._replace(index=kept[draw.index]) for draw in tiles]
+        tiles = [crop._replace(index=kept[crop.index]) for crop in tiles]
         covering = list(chunks.covering_crops(points[:, :3], rng, size=self.chunk_size)) if self.covering else []
         return SceneTiles(scene.name, points, nyu40, tiles, covering)
-
-
-def chunk_size_of(config: dict) -> float:
-    """Edge of the chunks in metres, from the settings of a training run."""
-    return (INPUTS | config)["chunk_size"]
 
 
 def columns_of(features: Sequence[str]) -> dict[str, slice]:

@@ -12,7 +12,8 @@ SMALL = 1.0  # m; one that is smaller in every direction is an object, or not in
 CUBE = 0.1  # m, of the cells by which flat areas and density are measured
 # Largest flat area across another axis / across +z: at most 1.1 in 16 generated rooms, 0.9 to 5.6 if they lie on a side
 STEEP = 1.25
-DENSE = 50  # vertices in an occupied cube of 10 cm; generated rooms have 5
+LOW = 2.8  # m; a lower scan may be a bathroom or a corridor, with walls that are larger than its floor
+DENSE = 50  # vertices in an occupied cube of 10 cm; generated rooms have 5, ScanNet's scans 2 to 18
 STRAY_SHARE = 0.001  # of the vertices at either end of an axis, which do not decide how large the others' box is
 STRAY = 5.0  # m beyond a box twice as large as the others'; what lies there is no part of the room
 
@@ -30,7 +31,7 @@ def oddities(xyz: np.ndarray, step: float, scale: float = 1.0, up: str = "z") ->
     """
     found = []
     if step > FINE_STEP:
-        what = f"so far from 0 its float coordinates have steps of {step:.2g} m"
+        what = f"so far from 0 that its float coordinates have steps of {step:.2g} m"
         found.append(Oddity(what, "export them as double, or moved"))
     low, high = np.quantile(xyz, [STRAY_SHARE, 1 - STRAY_SHARE], axis=0)
     margin = (high - low) / 2 + STRAY
@@ -51,7 +52,7 @@ def oddities(xyz: np.ndarray, step: float, scale: float = 1.0, up: str = "z") ->
         advice = "if the network knows fewer, give --spacing the distance of the vertices that it was trained on"
         found.append(Oddity(f"dense: {density:.0f} vertices in a cube of 10 cm", f"{advice} (generated rooms: 0.05)"))
     area = plane_areas(xyz)
-    if max(area[:2]) > STEEP * area[2]:
+    if xyz[:, 2].max() > LOW and max(area[:2]) > STEEP * area[2]:
         axis = "xyz"[("xyz".index(up[-1]) + 1 + int(np.argmax(area[:2]))) % 3]
         advice = f"if {axis} is up, give --up={axis} (or -{axis})"
         found.append(Oddity(f"the largest flat area faces {axis}, not {up[-1]}", advice))

@@ -41,6 +41,8 @@ from data.scenes import (
     write_scene,
 )
 
+INTERRUPTED = 130  # exit code of Ctrl-C, as in a shell
+
 
 class Task(NamedTuple):
     """One scan to preprocess; the rest is the same for all."""
@@ -103,7 +105,7 @@ def preprocess_scans(
         done, causes = run_all(tasks, workers)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     failed |= causes
     print_oddities(done, label_table)
     scenes, made = {outcome.scan_id: outcome.entry for outcome in done}, sum(outcome.is_new for outcome in done)
@@ -281,7 +283,8 @@ def fingerprint(task: Task) -> str:
 def print_oddities(done: list[Outcome], label_table: dict[str, int] | None):
     """What was odd in the scans that were read; those whose scenes were kept are not read again."""
     read = [outcome for outcome in done if outcome.is_new]
-    of_scans = f"of {len(read)} scans read ({len(done) - len(read)} were whole already and not looked at)"
+    kept = len(done) - len(read)
+    of_scans = f"of {len(read)} scans read" + (f" ({kept} were whole already and not looked at)" if kept else "")
     if unknown := sum((outcome.unknown for outcome in read), Counter()):
         named = named_categories(unknown, label_table)
         print(f"{len(unknown)} categories {of_scans} are not in the label table, so not annotated: {named}")

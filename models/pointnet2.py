@@ -47,6 +47,7 @@ def msg(r1: float, r2: float, r3: float, r4: float) -> tuple[tuple[Scale, ...], 
     )
 
 
+OF_EVERY_NETWORK = ("num_classes", "extra_channels", "grouping", "radii", "context")  # fields of PointNet2Config
 GROUPINGS = {"ssg": ssg, "msg": msg}
 SSG = ssg(*RADII)
 
@@ -81,9 +82,12 @@ class PointNet2Config:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {tuple(allowed)}, got {getattr(self, name)!r}")
         for name in ("radii", "latent_nodes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
-            if len(getattr(self, name)) != len(CENTRES):
-                raise ValueError(f"{name} must be {len(CENTRES)} numbers, got {getattr(self, name)}")
+            numbers = getattr(self, name)
+            if not isinstance(numbers, list | tuple) or not all(isinstance(n, int | float) for n in numbers):
+                raise ValueError(f"{name} must be numbers, got {numbers!r}")
+            if len(numbers) != len(CENTRES):
+                raise ValueError(f"{name} must be {len(CENTRES)} numbers, got {numbers}")
+            object.__setattr__(self, name, tuple(numbers))  # JSON has lists only
         if not all(0 < radius < float("inf") for radius in self.radii):
             raise ValueError(f"radii must be positive numbers of metres, got {self.radii}")
         if self.weight == "none":  # of a command line, which has no None
@@ -91,8 +95,9 @@ class PointNet2Config:
 
 
 def options_of(context: str) -> tuple[str, ...]:
-    """The fields of PointNet2Config that are options of the context layer of that name."""
-    return tuple(field.name for field in dataclasses.fields(PointNet2Config) if has_option(context, field.name))
+    """The fields of PointNet2Config that are options of the context layer of that name, and of no other part."""
+    fields = [field.name for field in dataclasses.fields(PointNet2Config) if field.name not in OF_EVERY_NETWORK]
+    return tuple(name for name in fields if has_option(context, name))
 
 
 class PointNet2(nn.Module):

@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise CompileError(f"no triton ({error}): it comes with torch's CUDA builds, or: pip install triton") from error
 
-DEVICE = "cpu" if triton.knobs.runtime.interpret else "cuda"  # of the tensors that the kernels take
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"  # of the tensors that the kernels take
 
 REGISTER_POINTS = 8192  # the largest cloud that furthest point sampling keeps in the registers of one block
 POINTS_PER_WARP = 256

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from scripts.benchmarks import evaluation, latentgnn, loader, operators, scaling, step
 from training.arguments import whole_number
 
-SUBJECTS = {  # name: module with a docstring that says what is timed, add_arguments(parser) and run(args) -> dict
+SUBJECTS = {  # name: module with a docstring that says what is timed, run(args) -> dict, perhaps add_arguments(parser)
     "ops": operators,
     "step": step,
     "latentgnn": latentgnn,
@@ -40,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--threads", type=whole_number(1), default=1)
         command.add_argument("--rounds", type=whole_number(1), default=9)
         command.add_argument("--json", type=Path, metavar="FILE", help="also write every single time to FILE")
-        module.add_arguments(command)
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(command)
     args = parser.parse_args(argv)
     if args.json and not args.json.parent.is_dir():
         parser.error(f"--json: there is no folder {args.json.parent}")
@@ -63,11 +65,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def processor() -> str:
     """The processor's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
+    file = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", file.read_text(), re.MULTILINE) if file.exists() else None
+    return found[1] if found else platform.processor() or "unknown"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Scans and scenes are made once and kept in datasets/; every call trains another 
 """
 
 import argparse
+import itertools
 import json
 import shlex
 import subprocess
@@ -26,7 +27,8 @@ def main() -> int:
     if not (ROOT / DATA / "manifest.json").exists():
         for command in room_commands(SCANS, DATA, f"--scenes {SCENES}"):
             run(command)
-    out = unused_folder()
+    folders = (Path(f"runs/demo_{number}") for number in itertools.count(1))
+    out = next(folder for folder in folders if not (ROOT / folder).exists())
     run(
         f"train_scannet.py --data {DATA} --out {out} --model latentgnn --kernels 1 --epochs {EPOCHS} "
         f"--batch-size 8 --bn-momentum 0.1 --validate-every {EPOCHS}"
@@ -67,13 +69,6 @@ def run(command: str) -> None:
     status = subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT).returncode
     if status:
         sys.exit(status)  # the command has said why
-
-
-def unused_folder() -> Path:
-    number = 1
-    while (ROOT / (folder := Path(f"runs/demo_{number}"))).exists():
-        number += 1
-    return folder
 
 
 if __name__ == "__main__":

@@ -18,16 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=64, help="a quarter of them for validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes; the bytes do not depend on it")
-    parser.add_argument(
-        "--shuffle-labels",
-        action="store_true",
-        help="control set: labels of near and room objects shuffled within pairs",
-    )
-    parser.add_argument(
-        "--telling-colours",
-        action="store_true",
-        help="a vertex's colour says what its object alone tells: its class, or of one without a cue its pair",
-    )
+    shuffled = "control set: labels of near and room objects shuffled within pairs"
+    parser.add_argument("--shuffle-labels", action="store_true", help=shuffled)
+    telling = "a vertex's colour says what its object alone tells: its class, or of one without a cue its pair"
+    parser.add_argument("--telling-colours", action="store_true", help=telling)
     args = parser.parse_args(argv)
     try:
         report = make_dataset(args.out, args.scenes, args.seed, args.workers, args.shuffle_labels, args.telling_colours)

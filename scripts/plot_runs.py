@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 CAN_DIFFER = ("seed", "epochs", "workers", "device", "ops", "validate_every", "save_every")  # within a colour
 COLUMNS = ("seed", "epochs", "chunks", "loss", "voxel acc.", "best", "class voxel acc.", "points/s")
 
@@ -39,9 +41,8 @@ def read_run(folder: Path) -> Run:
     train, validation = ([entry for entry in entries if entry["part"] == part] for part in ("train", "val"))
     if not train:
         raise ValueError(f"{folder}: no epoch is finished")
-    chunks = {0: 0} | {
-        e["epoch"]: e["step"] * config["batch_size"] for e in entries if e["part"] == "step"
-    }  # last wins
+    steps = {0: 0} | {entry["epoch"]: entry["step"] for entry in entries if entry["part"] == "step"}  # an epoch's last
+    chunks = {epoch: step * config["batch_size"] for epoch, step in steps.items()}
     accuracies = [100 * entry["voxel_accuracy"] for entry in validation]
     last = validation[-1] if validation else {}
     cells = [
@@ -78,47 +79,36 @@ def _short(value) -> str:
 
 
 def draw(runs: list[Run], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     names = labels(runs)
     colour = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(names))}
     scored = [run for run in runs if run.accuracies]
     panels = 2 if scored else 1
-    figure, axes = plt.subplots(1, panels, figsize=(6.5 * panels, 4.5), squeeze=False, layout="constrained")
-    seen = set()
-    for run, name in zip(runs, names, strict=True):
-        label = None if name in seen else name
-        seen.add(name)
-        axes[0, 0].plot(*zip(*run.losses, strict=True), ".-", color=colour[name], lw=1.3, ms=4, label=label)
+    figure = Figure(figsize=(6.5 * panels, 4.5), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes[0].set(title="training", xlabel="chunks seen", ylabel="weighted loss, mean of an epoch")
+    for number, (run, name) in enumerate(zip(runs, names, strict=True)):
+        label = name if number == names.index(name) else None
+        axes[0].plot(*zip(*run.losses, strict=True), ".-", color=colour[name], lw=1.3, ms=4, label=label)
         if run.accuracies:
-            axes[0, 1].plot(*zip(*run.accuracies, strict=True), ".-", color=colour[name], lw=1.3)
-    axes[0, 0].set(title="training", xlabel="chunks seen", ylabel="weighted loss, mean of an epoch")
+            axes[1].plot(*zip(*run.accuracies, strict=True), ".-", color=colour[name], lw=1.3)
     if scored:
-        axes[0, 1].set(title="validation", xlabel="chunks seen", ylabel="voxel accuracy, %")
+        axes[1].set(title="validation", xlabel="chunks seen", ylabel="voxel accuracy, %")
         for level in {run.majority for run in scored if run.majority is not None}:
-            axes[0, 1].axhline(level, color="black", ls=":", lw=1)
-            axes[0, 1].annotate("always the commonest class", (1, level), (-4, 3), ("axes fraction", "data"),
-                                "offset points", ha="right", fontsize=9)  # fmt: skip
-    for axis in axes[0]:
+            axes[1].axhline(level, color="black", ls=":", lw=1)
+            where = (1, level), (-4, 3), ("axes fraction", "data"), "offset points"
+            axes[1].annotate("always the commonest class", *where, ha="right", fontsize=9)
+    for axis in axes:
         axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def table(runs: list[Run]) -> str:
     rows = [("run", *COLUMNS), *((run.name, *run.cells) for run in runs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        lines.append(
-            f"{name:{widths[0]}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(cells, widths[1:], strict=True))
-        )
-    return "\n".join(lines)
+    line = "  ".join(f"{{:>{width}}}" for width in widths).replace(">", "<", 1)  # the names stand on the left
+    return "\n".join(line.format(*row) for row in rows)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,7 +23,7 @@ import ops
 from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import KEPT, RGB, with_prediction
-from data.datasets import POINT_FEATURES, SceneTiles, chunk_size_of
+from data.datasets import INPUTS, POINT_FEATURES, SceneTiles
 from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
 from data.oddities import oddities, sizes
 from data.ply import MAX_EXTENT, ScanError, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
@@ -71,6 +71,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.spacing and not LEAST_SPACING <= args.spacing < float("inf"):
         print(f"error: --spacing is {args.spacing}; it has to be 0 or at least {LEAST_SPACING} m", file=sys.stderr)
         return 2
+    if out.is_dir():
+        print(f"error: --out {out} is a folder; give the name of a file", file=sys.stderr)
+        return 2
     if out.resolve() == args.input.resolve():
         print(f"error: --out {out} is the input; choose another name", file=sys.stderr)
         return 2
@@ -80,7 +83,8 @@ def _run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     content = checkpoint.read_published(args.checkpoint)
     model = checkpoint.build(content, args.checkpoint)
-    features = content["config"]["features"]
+    config = INPUTS | content["config"]
+    features = config["features"]
     if sum(POINT_FEATURES.get(name, 0) for name in features) != model.config.extra_channels:
         raise checkpoint.CheckpointError(f"{args.checkpoint}: its features {features} are not those of its network")
     ply = read_ply(args.input, any_lists=True)
@@ -101,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
         with replacing(out) as temporary:
             temporary.touch()  # if that fails, then before the work
             rng = np.random.default_rng(args.seed)
-            draws = list(chunks.covering_crops(xyz[first], rng, size=chunk_size_of(content["config"])))
+            draws = list(chunks.covering_crops(xyz[first], rng, size=config["chunk_size"]))
             scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
             classes = np.zeros(len(seen), np.uint8)
             classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]

@@ -10,6 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from data.coloured_ply import RGB, UNLABELLED, class_colours
 from data.labels import CLASS_NAMES, NUM_NYU40, NYU40_TO_CLASS, PALETTE
@@ -57,10 +59,8 @@ def render(xyz: np.ndarray, colour: np.ndarray, faces: np.ndarray | None = None,
 
     if faces is None:
         keep = xyz[:, 2] < xyz[:, 2].min() + CUT
-        radius = range(-1, 2)
-        points, colour = points[keep], colour[keep]
-        points = np.concatenate([points + (i, j, 0) for i in radius for j in radius])
-        colour = np.tile(colour, (9, 1))
+        points = np.concatenate([points[keep] + (i, j, 0) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        colour = np.tile(colour[keep], (9, 1))
     else:
         a, b, c = view[faces].transpose(1, 0, 2)
         flat_normal = np.cross(c - a, b - a)  # view is left-handed
@@ -115,12 +115,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw(args: argparse.Namespace) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.patches import Patch
-
     ply = read_ply(args.input)
     xyz = np.column_stack([ply_column(args.input, ply, "vertex", axis, "fiu") for axis in "xyz"]).astype(np.float64)
     if not len(xyz) or not np.isfinite(xyz).all():
@@ -134,8 +128,9 @@ def draw(args: argparse.Namespace) -> None:
     titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
     shown = {k for label in labels for k in NYU40_TO_CLASS[label[(label > 0) & (label < NUM_NYU40)]].tolist()}
 
-    figure, axes = plt.subplots(1, len(panels), figsize=(7 * len(panels), 7), squeeze=False, layout="constrained")
-    for axis, title, colours in zip(axes[0], titles, panels, strict=True):
+    figure = Figure(figsize=(7 * len(panels), 7), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, title, colours in zip(axes, titles, panels, strict=True):
         axis.imshow(render(xyz, colours, faces if len(faces) else None))
         axis.set_title(title)
         axis.axis("off")
@@ -145,7 +140,6 @@ def draw(args: argparse.Namespace) -> None:
         figure.legend(handles=legend, loc="outside lower center", ncols=10, frameon=False)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

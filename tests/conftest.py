@@ -103,7 +103,7 @@ def coco_data(tmp_path_factory):
             picture = Image.fromarray(noise)
             for category, corners in objects[entry["id"]]:
                 colour = (220, 60, 40) if category == 3 else (40, 90, 230)
-                ImageDraw.Crop(picture).polygon(corners, fill=colour)
+                ImageDraw.Draw(picture).polygon(corners, fill=colour)
             picture.save(root / split / entry["file_name"])
         listed = annotations + [sliver] * (split == "train2017")
         content = {"images": images, "annotations": listed, "categories": categories}

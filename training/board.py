@@ -53,15 +53,15 @@ def add_points(board: SummaryWriter, tag: str, xyz: np.ndarray, colour: np.ndarr
 class SceneView:
     """A validation scene in 3-D: from left to right its colours, its ground truth and the prediction.
 
-    Shown are core points of the draws that pn2-wholescene scores, at most 10,000 and the same ones at every epoch.
+    Shown are core points of the crops that pn2-wholescene scores, at most 10,000 and the same ones at every epoch.
     """
 
     def __init__(self, scenes: WholeScenes, number: int):
         self.scene = scenes[number]
         self.colour = colours_of_scene(scenes.scenes[number].path)  # (V, 3) uint8
         is_drawn = np.zeros(len(self.scene.points), dtype=bool)
-        for draw in self.scene.tiles:
-            is_drawn[draw.index[draw.core]] = True
+        for crop in self.scene.tiles:
+            is_drawn[crop.index[crop.core]] = True
         drawn = np.flatnonzero(is_drawn)
         rng = np.random.default_rng(scenes.seed)
         self.index = np.sort(rng.choice(drawn, min(len(drawn), MOST_POINTS), replace=False))  # (n,)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from data.atomic_write import replacing
 from data.datasets import INPUTS
+from data.labels import NUM_CLASSES
 from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
@@ -104,6 +105,8 @@ def build(content: dict, path: str | Path) -> PointNet2:
     try:
         model = PointNet2(PointNet2Config(**content["model_config"]))
         model.load_state_dict(content["model"])
+        if model.config.num_classes != NUM_CLASSES:
+            raise ValueError(f"it tells {model.config.num_classes} classes apart, data/labels.py has {NUM_CLASSES}")
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this version's PointNet2: {error}") from error
     return model.eval()

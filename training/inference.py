@@ -1,6 +1,6 @@
 """A network over whole scenes: every tile of every scene, shared among ranks, counted and put together again.
 
-Shapes: B draws at a time, N points, F features, V vertices of a scene.
+Shapes: B crops at a time, N points, F features, V vertices of a scene.
 """
 
 from collections import deque
@@ -44,8 +44,8 @@ def evaluate(
     """Score the scenes, in order; None if a rank was told to stop. Worker processes read and tile the next ones
     meanwhile. Of W ranks, which all have to call this, each scores every W-th scene and returns the results of all.
 
-    The network takes `batch_size` draws at a time, of one scene or of several: by default 1 on the CPU, and 16 on a
-    GPU. The last batch is filled up with copies of its last draw: matrix products of another shape may be rounded
+    The network takes `batch_size` crops at a time, of one scene or of several: by default 1 on the CPU, and 16 on a
+    GPU. The last batch is filled up with copies of its last crop: matrix products of another shape may be rounded
     otherwise, and what a scene gets must not depend on the scenes beside it.
     """
     model.eval()
@@ -72,8 +72,8 @@ def _results(
     for scene in scenes:
         score = SceneScore(scene)
         unfinished.append(score)
-        for draw in score.draws:
-            batch.append((score, scene.points[draw.index]))
+        for crop in score.crops:
+            batch.append((score, scene.points[crop.index]))
             if len(batch) == batch_size:
                 _run_batch(model, batch, batch_size, device)
                 batch.clear()
@@ -88,27 +88,27 @@ def _results(
 def _run_batch(
     model: PointNet2, batch: list[tuple["SceneScore", np.ndarray]], batch_size: int, device: torch.device
 ) -> None:
-    """Give each scene the logits of its draws. batch: 1 to batch_size pairs of a scene and points (N, 3 + F)."""
+    """Give each scene the logits of its crops. batch: 1 to batch_size pairs of a scene and points (N, 3 + F)."""
     points = [points for _, points in batch]
     points += points[-1:] * (batch_size - len(points))
     logits = model(torch.from_numpy(np.stack(points)).to(device)).float().cpu()  # (B, N, 21)
     if not torch.isfinite(logits).all():
         raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
-    for (score, _), logits_of_draw in zip(batch, logits, strict=False):
-        score.add(logits_of_draw)
+    for (score, _), logits_of_crop in zip(batch, logits, strict=False):
+        score.add(logits_of_crop)
 
 
 def run_scene(
     model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int | None = None, silent: bool = False
 ) -> "SceneScore":
-    """What the network says of one scene, by the draws of its tiles. batch_size: as in `evaluate`."""
+    """What the network says of one scene, by the crops of its tiles. batch_size: as in `evaluate`."""
     model.eval()
     batch_size = batch_size or default_batch_size(device)
     score = SceneScore(scene)
-    starts = range(0, len(score.draws), batch_size)
+    starts = range(0, len(score.crops), batch_size)
     for start in tqdm(starts, desc=scene.name, unit="batch", leave=False, disable=silent or None):
-        draws = score.draws[start : start + batch_size]
-        _run_batch(model, [(score, scene.points[draw.index]) for draw in draws], batch_size, device)
+        crops = score.crops[start : start + batch_size]
+        _run_batch(model, [(score, scene.points[crop.index]) for crop in crops], batch_size, device)
     return score
 
 
@@ -127,7 +127,7 @@ class SceneScore:
 
     def __init__(self, scene: SceneTiles):
         self.scene = scene
-        self.draws = [*scene.tiles, *scene.covering]
+        self.crops = [*scene.tiles, *scene.covering]
         self.done = 0
         self.counts = metrics.no_counts()
         vertices = len(scene.points) if scene.covering else 0
@@ -135,13 +135,13 @@ class SceneScore:
 
     @property
     def finished(self) -> bool:
-        return self.done == len(self.draws)
+        return self.done == len(self.crops)
 
     def add(self, logits: Tensor) -> None:
-        """Take the logits (N, 21) of the next one of `draws`. Only its core points count."""
-        draw, is_tile = self.draws[self.done], self.done < len(self.scene.tiles)
+        """Take the logits (N, 21) of the next one of `crops`. Only its core points count."""
+        crop, is_tile = self.crops[self.done], self.done < len(self.scene.tiles)
         self.done += 1
-        index, logits = draw.index[draw.core], logits[torch.from_numpy(draw.core)]
+        index, logits = crop.index[crop.core], logits[torch.from_numpy(crop.core)]
         if is_tile:
             self._count(index, logits)
         else:

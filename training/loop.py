@@ -29,7 +29,7 @@ class Run:
     history: RunLog | None = None
     step: int = 0  # since the first epoch began
     epoch: int = 0  # whole ones
-    losses: list[float] = field(default_factory=list)  # of the steps since
+    losses: list[float] = field(default_factory=list)  # of the steps since they were logged
     best: float = -1.0  # validation score
 
     def save(self, path: Path, selected_on: str | None = None) -> None:
@@ -50,11 +50,10 @@ class Run:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
+            self.step, self.epoch, self.losses = state["step"], state["epoch"], state["losses"]
+            self.best = state["best_voxel_accuracy"]
         except (RuntimeError, ValueError, KeyError) as error:
             raise checkpoint.CheckpointError(f"training cannot go on from the run's checkpoint: {error}") from error
-        self.epoch, self.losses = state.get("epoch", 0), state.get("losses", [])
-        self.best = state.get("best_voxel_accuracy", -1.0)
 
 
 class Step(NamedTuple):
@@ -81,7 +80,7 @@ def steps(
     Args:
         loss_of: batch -> this rank's sum of losses, and the number that it is divided by in the end, as scalars.
         schedule: steps done -> nothing; sets what changes with them, such as the learning rate, for the next step.
-        names_of: batch -> what to name if the loss is not finite, which raises TrainingError.
+        names_of: batch -> what to name, such as "scene room1", if the loss is not finite, which raises TrainingError.
     """
     for batch in batches:
         schedule(run.step)

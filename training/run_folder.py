@@ -49,8 +49,8 @@ def open_run_folder(
     """Makes the run folder and locks it. What is found there to resume; None for a new run.
 
     TrainingError if that is of a run with other settings, but for the `free` ones. Settings are the fields of
-    `network`, a dataclass, and `config`, which the parser's flags gave. Of those that a checkpoint does not name, as it
-    is of before them, it has the defaults.
+    `network`, a dataclass, and `config`, which the parser's flags gave. Those that a checkpoint does not name
+    have their defaults.
     """
     checkpoints = args.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)

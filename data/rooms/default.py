@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.preprocessing import preprocess_scans
+from data.preprocessing import INTERRUPTED, preprocess_scans
 from data.rooms.rooms import make_dataset
 from data.scenes import MANIFEST, SceneError
 
@@ -18,6 +18,10 @@ def default_rooms() -> Path:
             make_dataset(SCANS, workers=WORKERS)
         except (ValueError, OSError) as error:
             raise SceneError(f"{SCANS}: the synthetic rooms could not be made ({error})") from error
-        if preprocess_scans(SCANS, DATA, SCANS / "scannetv2-labels.combined.tsv", SCANS / "splits", WORKERS):
+        table, splits = SCANS / "scannetv2-labels.combined.tsv", SCANS / "splits"
+        status = preprocess_scans(SCANS, DATA, table, splits, WORKERS)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        if status:
             raise SceneError(f"{SCANS}: the synthetic rooms could not be preprocessed; delete the folder and try again")
     return DATA

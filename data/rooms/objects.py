@@ -134,8 +134,8 @@ PAIRS = {
     "slab": Pair(("desk", "table"), (1.3, 2.0, .7, .95, .70, .78), "wall", (0, 0), 3, [
         lambda t: [LID, *legs(.06 * t, .95)],
         lambda t: [LID, Box(0, .04 * t, 0, 1, 0, .95), Box(1 - .04 * t, 1, 0, 1, 0, .95)],
-        lambda t: [LID] + [Box(x, x + .06 * t, *y) for x in (.12, .82) for y in ((.4, .6, .05, .95),
-        (.05, .95, 0, .06))]]),
+        lambda t: [LID, *(Box(x, x + .06 * t, *y)
+            for x in (.12, .82) for y in ((.4, .6, .05, .95), (.05, .95, 0, .06)))]]),
     "box": Pair(("counter", "cabinet"), (.9, 1.5, .48, .62, .86, .94), "wall", (0, 0), 3, [
         lambda t: [BODY],
         lambda t: [Box(.02 * t, 1 - .02 * t, 0, .95, 0, .95), LID],
@@ -167,9 +167,8 @@ CUES = {  # what only an object of the kind "local" carries
     "refrigerator": [Box(0, 1, 1, 1.05, .64, .99), Box(0, 1, 1, 1.05, .06, .6), Box(.1, .15, 1.05, 1.16, .2, .55),
         Box(.1, .15, 1.05, 1.16, .66, .9)],
     "bookshelf": [*(Box(0, 1, 1, 1.4, z / 5, z / 5 + .02) for z in range(5)), Box(0, .03, 1, 1.4, 0, 1),
-        Box(.97, 1, 1, 1.4, 0, 1),
-                  *(Box(x, x + .25, 1, 1.25, z / 5 + .02, z / 5 + .15) for x, z in ((.1, 1), (.4, 2), (.65, 0),
-                  (.6, 3), (.1, 4)))],
+        Box(.97, 1, 1, 1.4, 0, 1), *(Box(x, x + .25, 1, 1.25, z / 5 + .02, z / 5 + .15)
+            for x, z in ((.1, 1), (.4, 2), (.65, 0), (.6, 3), (.1, 4)))],
     "window": [Box(.47, .53, 0, 1.5, 0, 1), Box(0, 1, 0, 1.5, .47, .53), Box(-.08, 1.08, 0, 4, -.08, -.02)],
     "picture": [Box(.22, .78, .4, 1.1, .22, .78), Box(.35, .65, 0, 3.2, 1.04, 1.12)],
     "bed": [Box(-.04, 0, 0, 1, 0, 2.1), Box(.03, .2, .1, .46, 1, 1.28, .8), Box(.03, .2, .54, .9, 1, 1.28, .8)],
@@ -183,34 +182,27 @@ COMPANIONS = {  # what stands 0.6 to 1.4 m from an object of the kind "near" and
 
 ROOM_TYPES = {
     "bedroom": RoomType(
-        {"slab": "desk", "box": "cabinet", "sheet": "curtain", "tall": "cabinet", "rectangle": "picture",
-        "padded": "bed"},
+        dict(slab="desk", box="cabinet", sheet="curtain", tall="cabinet", rectangle="picture", padded="bed"),
         ("padded", "slab", "tall", "sheet"), (("nightstand", 1, 2), ("clothes", 1, 1)), (3.0, 4.2, 3.8, 5.5)),
     "living room": RoomType(
-        {"slab": "table", "box": "cabinet", "sheet": "curtain", "tall": "bookshelf", "rectangle": "picture",
-        "padded": "sofa"},
-        ("padded", "padded", "slab", "tall"), (("tv stand", 1, 1), ("armchair", 1, 2), ("ottoman", 1, 1),
-        ("floor lamp", 1, 1)), (3.5, 5.5, 4.5, 6.5)),
+        dict(slab="table", box="cabinet", sheet="curtain", tall="bookshelf", rectangle="picture", padded="sofa"),
+        ("padded", "padded", "slab", "tall"),
+        (("tv stand", 1, 1), ("armchair", 1, 2), ("ottoman", 1, 1), ("floor lamp", 1, 1)), (3.5, 5.5, 4.5, 6.5)),
     "kitchen": RoomType(
-        {"slab": "table", "box": "counter", "tall": "refrigerator", "rectangle": "window"},
-        ("box", "slab", "tall"), (("stove", 1, 1), ("sink", 0, 1), ("dishwasher", 1, 1), ("stool", 1, 2)),
-        (2.6, 4.0, 3.6, 5.0)),
+        dict(slab="table", box="counter", tall="refrigerator", rectangle="window"), ("box", "slab", "tall"),
+        (("stove", 1, 1), ("sink", 0, 1), ("dishwasher", 1, 1), ("stool", 1, 2)), (2.6, 4.0, 3.6, 5.0)),
     "bathroom": RoomType(
-        {"box": "counter", "sheet": "shower curtain", "rectangle": "window"},
-        ("sheet", "box"), (("bathtub", 1, 1), ("toilet", 1, 1), ("sink", 0, 1), ("mirror", 1, 1)),
-        (2.4, 3.4, 3.6, 4.8)),
+        dict(box="counter", sheet="shower curtain", rectangle="window"), ("sheet", "box"),
+        (("bathtub", 1, 1), ("toilet", 1, 1), ("sink", 0, 1), ("mirror", 1, 1)), (2.4, 3.4, 3.6, 4.8)),
     "office": RoomType(
-        {"slab": "desk", "box": "cabinet", "sheet": "curtain", "tall": "bookshelf", "rectangle": "window",
-        "padded": "sofa"},
+        dict(slab="desk", box="cabinet", sheet="curtain", tall="bookshelf", rectangle="window", padded="sofa"),
         ("slab", "slab", "tall", "rectangle"), (("office chair", 2, 3), ("whiteboard", 1, 1)), (3.0, 5.0, 4.0, 6.0)),
     "meeting room": RoomType(
-        {"slab": "table", "tall": "bookshelf", "rectangle": "window"},
-        ("slab", "slab", "rectangle"), (("whiteboard", 1, 1), ("television", 1, 1), ("armchair", 1, 3)),
-        (3.5, 5.5, 5.0, 7.0)),
+        dict(slab="table", tall="bookshelf", rectangle="window"), ("slab", "slab", "rectangle"),
+        (("whiteboard", 1, 1), ("television", 1, 1), ("armchair", 1, 3)), (3.5, 5.5, 5.0, 7.0)),
     "storage": RoomType(
-        {"box": "cabinet", "tall": "cabinet", "rectangle": "picture"},
-        ("tall", "box", "rectangle"), (("stack of boxes", 2, 4), ("ladder", 1, 1), ("suitcase", 1, 2)),
-        (2.2, 3.2, 4.5, 8.0)),
+        dict(box="cabinet", tall="cabinet", rectangle="picture"), ("tall", "box", "rectangle"),
+        (("stack of boxes", 2, 4), ("ladder", 1, 1), ("suitcase", 1, 2)), (2.2, 3.2, 4.5, 8.0)),
     "studio": RoomType({}, ("padded", "slab", "tall", "box", "sheet"), (), (4.0, 6.0, 5.5, 8.0)),
 }
 # fmt: on

@@ -29,18 +29,12 @@ from data.rooms.objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, R
 FIRST_SPACE = {"train": 1000, "val": 6000}  # scan ids scene<space>_00; ScanNet's own spaces end at 806
 MOST_SCENES = 6000  # more would meet the validation's spaces
 STYLE_FAMILIES = {"train": (0, 12), "val": (12, 18)}  # a family is a draw of shapes and proportions
-FAR = (
-    2.7  # two points that share a chunk (1.5 m, context 0.2 m) are at most 1.7 * sqrt(2) = 2.4 m apart; cues stick out
-)
+# Two points that share a chunk (1.5 m, context 0.2 m) are at most 1.7 * sqrt(2) = 2.4 m apart; cues stick out
+FAR = 2.7
 NEAR = (0.6, 1.4)
 NEAR_SHARE = 0.55  # of the objects that are not of the kind "room", those that hang in every room aside
 ZONE = 2.4  # length of the end of a room where the objects of the kind "room" stand
-SIZE_WITH_ZONE = (
-    2.8,
-    5.0,
-    7.0,
-    10.5,
-)  # least and most width and length: the same for every type, so they do not tell it
+SIZE_WITH_ZONE = (2.8, 5.0, 7.0, 10.5)  # least and most width and length: of every type alike, so they do not tell it
 HEIGHT = (2.4, 3.0)
 PLANS = (  # what the zone of room i decides, i modulo 20, or a type without a zone; any stretch is a fair mixture
     ("slab", "desk"), ("rectangle", "picture"), "bathroom", ("tall", "refrigerator"), ("padded", "sofa"),
@@ -109,6 +103,11 @@ class Plan:
     size: np.ndarray  # (3,)
     items: list[Item]
     seed: tuple[int, ...]
+
+    @property
+    def owners(self) -> list[str]:
+        """Raw categories of what a vertex can be of: the shell, then the items."""
+        return [*SHELL, *(item.name for item in self.items)]
 
 
 def plan_room(seed: int, split: str, index: int) -> Plan:
@@ -283,15 +282,20 @@ def annotate(names: list[str], segment: np.ndarray, owner: np.ndarray, rng: np.r
     return annotated
 
 
+def annotated_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """What was scanned of a room, and its labels: xyz (V, 3), faces (F, 3), nyu40 (V,), owner (V,) as in mesh_room,
+    segment (V,), and annotated (S,) as `annotate` gives it."""
+    xyz, faces, owner, piece = mesh_room(plan, rng)
+    segment, segment_owner = segments(piece, owner)
+    annotated = annotate(plan.owners, segment, segment_owner, rng)
+    nyu40 = np.array([*(NYU40[name] for name in plan.owners), 0])[annotated[segment]]  # -1 is the last entry, 0
+    return xyz, faces, nyu40, owner, segment, annotated
+
+
 def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
     """Write the scan of a plan to scans/<scan id>/; returns what the shares and the oracles need (see `summarise`)."""
     rng = np.random.default_rng([*plan.seed, 1])
-    names = [*SHELL, *(item.name for item in plan.items)]
-    xyz, faces, owner, piece = mesh_room(plan, rng)
-    segment, segment_owner = segments(piece, owner)
-    annotated = annotate(names, segment, segment_owner, rng)
-    nyu40 = np.array([*(NYU40[name] for name in names), 0])[annotated[segment]]  # (V,); -1 is the last entry, 0
-
+    xyz, faces, nyu40, owner, segment, annotated = annotated_room(plan, rng)
     paint = rng.choice(COLOURS[:3], len(SHELL)) + rng.normal(0, 10, (len(SHELL), 3))
     light = 0.85 + 0.3 * np.sin(xyz @ rng.normal(0, 0.4, 3) + rng.uniform(0, 6)) ** 2
     colour = np.concatenate((paint, [item.colour for item in plan.items]))[owner] * light[:, None]
@@ -312,9 +316,9 @@ def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
     object_ids = {int(k): i for i, k in enumerate(np.unique(annotated[annotated >= 0]))}
     groups, objects = [], []
     for k, object_id in object_ids.items():
-        group = {"id": object_id, "objectId": object_id, "segments": np.flatnonzero(annotated == k).tolist()}
-        groups.append({**group, "label": names[k]})
-        objects.append({"objectId": object_id, "class": names[k], "kind": "none", "pair": None, "companion": None})
+        about, name = {"objectId": object_id}, plan.owners[k]
+        groups.append({"id": object_id, **about, "segments": np.flatnonzero(annotated == k).tolist(), "label": name})
+        objects.append({**about, "class": name, "kind": "none", "pair": None, "companion": None})
         if k >= len(SHELL):
             item = plan.items[k - len(SHELL)]
             companion = None if item.companion is None else object_ids.get(len(SHELL) + item.companion)
@@ -350,20 +354,19 @@ def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
             from_border = np.minimum(offset - t * size, (t + 1) * size - offset)
             windows.append((name, (tile == t).all(1), (from_border >= -CONTEXT).all(1)))
     n = len(SHELL) + len(plan.items)
-    views = {i: {name: [] for name in ("room", *TILES)} for i, item in enumerate(plan.items) if item.pair}
+    views = [{name: [] for name in ("room", *TILES)} for _ in plan.items]
     for name, core, inside in windows:
-        vertices = np.bincount(owner[core & rightly], minlength=n)[len(SHELL) :]
+        vertices = np.bincount(owner[core & rightly], minlength=n)[len(SHELL) :].tolist()
         seen = np.bincount(owner[inside], minlength=n)[len(SHELL) :] >= SEEN
         types = set(ROOM_TYPES).intersection(*(types_with(o) for o, s in zip(plan.items, seen, strict=True) if s))
-        for i in np.flatnonzero(vertices).tolist():
-            if i in views:
-                companion = plan.items[i].companion
-                view = int(vertices[i]), companion is not None and bool(seen[companion]), sorted(types)
-                views[i][name].append(view)
+        for item, view, count in zip(plan.items, views, vertices, strict=True):
+            if count:
+                has_companion = item.companion is not None and bool(seen[item.companion])
+                view[name].append((count, has_companion, sorted(types)))
     objects = [
-        {"class": plan.items[i].name, "kind": plan.items[i].kind, "pair": plan.items[i].pair, "views": v}
-        for i, v in views.items()
-        if v["room"]
+        {"class": item.name, "kind": item.kind, "pair": item.pair, "views": view}
+        for item, view in zip(plan.items, views, strict=True)
+        if item.pair and view["room"]
     ]
     counts = np.bincount(nyu40, minlength=NUM_NYU40).tolist()
     return {"split": plan.split, "type": plan.type, "nyu40": counts, "objects": objects}
@@ -423,12 +426,7 @@ def shuffle_labels(plans: list[Plan]) -> list[Plan]:
 
 
 def make_dataset(
-    out: Path,
-    scenes: int = 64,
-    seed: int = 0,
-    workers: int = 2,
-    shuffled: bool = False,
-    telling_colours: bool = False,
+    out: Path, scenes: int = 64, seed: int = 0, workers: int = 2, shuffled: bool = False, telling_colours: bool = False
 ) -> dict:
     """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
 
@@ -438,20 +436,20 @@ def make_dataset(
     Raises FileExistsError if `out` holds anything else, ValueError for fewer than 2 scenes or more than MOST_SCENES.
     """
     if not 2 <= scenes <= MOST_SCENES:
-        raise ValueError(f"cannot make {scenes} scenes: 2 to {MOST_SCENES}, of which a quarter are for validation")
+        raise ValueError(f"cannot make {scenes} scenes: give 2 to {MOST_SCENES}; a quarter of them are for validation")
     if seed < 0 or workers < 1:
-        raise ValueError(f"seed {seed} and workers {workers}: a seed is 0 or more, there are 1 or more workers")
+        raise ValueError(f"seed {seed}, workers {workers}: the seed has to be at least 0, the workers at least 1")
     arguments = {"scenes": scenes, "seed": seed, "shuffle_labels": shuffled, "telling_colours": telling_colours}
     report_file = out / "synthetic.json"
     if out.exists() and any(out.iterdir()):
         try:
             found = json.loads(report_file.read_text())
-            made, finished = {"telling_colours": False, **found["arguments"]}, found["finished"]
+            made = {"telling_colours": False, **found["arguments"]}
         except (OSError, ValueError, KeyError, TypeError):
-            made, finished = "something else", False
+            made = "something else"
         if made != arguments:
             raise FileExistsError(f"{out} holds {made}, wanted {arguments}: give another --out, or delete it first")
-        if finished and len(list((out / "scans").glob("*/*.kinds.json"))) == scenes:
+        if found.get("finished") and len(list((out / "scans").glob("*/*.kinds.json"))) == scenes:
             return found
     (out / "splits").mkdir(parents=True, exist_ok=True)
     report_file.write_text(json.dumps({"finished": False, "arguments": arguments}))

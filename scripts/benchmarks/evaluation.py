@@ -9,20 +9,20 @@ Linux only).
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import ops
 from data.datasets import SceneFile, SceneTiles, WholeScenes
-from data.labels import NUM_NYU40
-from data.scenes import Scene, write_scene
 from models import pointnet2
 from scripts.benchmarks import memory, timing
-from scripts.benchmarks.loader import rooms_side_by_side
+from scripts.benchmarks.loader import rooms_side_by_side, write_file
 from training.arguments import whole_number
 from training.inference import evaluate
 
@@ -68,46 +68,28 @@ def run(args) -> dict:
     for form, seconds in forms.items():
         ratio = plain / timing.median(seconds)
         print(f"| {form} | {timing.spread(seconds, unit=args.scenes, digits=2)} | {ratio:.2f} |")
-    return dict(
-        ops=ops.describe(), scenes=args.scenes, sizes=rows, forms=forms, matrix_products_of_network=products
-    )  # fmt: skip
+    about = dict(ops=ops.describe(), scenes=args.scenes)
+    return about | dict(sizes=rows, forms=forms, matrix_products_of_network=products)
 
 
 def make_scene(folder: Path, number: int, vertices: int) -> SceneFile:
     """A scene file of rooms; another number, other rooms."""
-    name = f"scene{number:04d}_{vertices}"
     xyz, nyu40, _ = rooms_side_by_side(12 * number, vertices + LARGEST_ROOM)
     kept = np.sort(np.argsort(xyz[:, 0])[:vertices])  # a straight cut through the last room
-    xyz, nyu40 = xyz[kept], nyu40[kept]
-    write_scene(folder / f"{name}.h5", Scene(name, xyz, nyu40, np.zeros((vertices, 3), dtype=np.uint8)))
-    return SceneFile(name, folder / f"{name}.h5", vertices, np.bincount(nyu40, minlength=NUM_NYU40))
+    black = np.zeros((vertices, 3), dtype=np.uint8)
+    return write_file(folder, f"scene{number:04d}_{vertices}", xyz[kept], nyu40[kept], black)
 
 
-class TimedScenes(WholeScenes):
-    """Adds up the seconds of reading and tiling, and counts the draws."""
+def timed(call: Callable, seconds: list[float]) -> Callable:
+    """The same call; each adds its seconds to the list."""
 
-    seconds, draws = 0.0, 0
-
-    def __getitem__(self, index: int) -> SceneTiles:
+    def timed_call(*args):
         start = time.perf_counter()
-        scene = super().__getitem__(index)
-        self.seconds += time.perf_counter() - start
-        self.draws += len(scene.tiles) + len(scene.covering)
-        return scene
+        result = call(*args)
+        seconds.append(time.perf_counter() - start)
+        return result
 
-
-class TimedNetwork(nn.Module):
-    """Adds up the seconds of its forward passes."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network, self.seconds = network, 0.0
-
-    def forward(self, points: Tensor) -> Tensor:
-        start = time.perf_counter()
-        logits = self.network(points)
-        self.seconds += time.perf_counter() - start
-        return logits
+    return timed_call
 
 
 def measure_sizes(model: nn.Module, files: list[SceneFile], rounds: int) -> list[dict]:
@@ -115,17 +97,18 @@ def measure_sizes(model: nn.Module, files: list[SceneFile], rounds: int) -> list
     rows = []
     for file in files:  # the smallest first: memory that the allocator keeps would count for those after it
         memory.reset_peak()
-        scenes = TimedScenes([file], SEED)
-        evaluate(model, scenes, CPU)
-        row = {"vertices": file.vertices, "draws": scenes.draws, "peak_mb": memory.peak()}
-        rows.append(row | {"reading": [], "network": [], "scoring": []})
+        evaluate(model, WholeScenes([file], SEED), CPU)
+        rows.append({"vertices": file.vertices, "peak_mb": memory.peak(), "reading": [], "network": [], "scoring": []})
 
     def parts_into(file: SceneFile, row: dict) -> None:
-        network, scenes, start = TimedNetwork(model), TimedScenes([file], SEED), time.perf_counter()
-        evaluate(network, scenes, CPU)
-        row["reading"].append(scenes.seconds)
-        row["network"].append(network.seconds)
-        row["scoring"].append(time.perf_counter() - start - scenes.seconds - network.seconds)
+        reading, network, start = [], [], time.perf_counter()
+        reader = mock.patch.object(WholeScenes, "__getitem__", timed(WholeScenes.__getitem__, reading))
+        with reader, mock.patch.object(model, "forward", timed(model.forward, network)):
+            evaluate(model, WholeScenes([file], SEED), CPU)
+        row["draws"] = len(network)  # the CPU takes one at a time
+        row["reading"].append(sum(reading))
+        row["network"].append(sum(network))
+        row["scoring"].append(time.perf_counter() - start - sum(reading) - sum(network))
 
     calls = {str(k): lambda k=k: parts_into(files[k], rows[k]) for k in range(len(files))}
     for row, seconds in zip(rows, timing.alternate(calls, rounds).values(), strict=True):
@@ -138,18 +121,14 @@ def measure_sizes(model: nn.Module, files: list[SceneFile], rounds: int) -> list
 def compare_forms(model: nn.Module, files: list[SceneFile], rounds: int) -> dict[str, list[float]]:
     """Seconds of all scenes in every round, the plain form first."""
 
-    def scene_after_scene() -> None:
-        for file in files:
-            evaluate(model, WholeScenes([file], SEED), CPU, batch_size=8)
-
-    def together(batch_size: int, workers: int = 0) -> None:
+    def score(files: list[SceneFile], batch_size: int, workers: int = 0) -> None:
         evaluate(model, WholeScenes(files, SEED), CPU, batch_size, workers)
 
     calls = {
-        "scene after scene, 8 draws at a time": scene_after_scene,
-        "together, 8 draws at a time": lambda: together(8),
-        "together, 1 draw at a time": lambda: together(1),
-        "together, 1 draw at a time, 1 worker": lambda: together(1, 1),
+        "scene after scene, 8 draws at a time": lambda: [score([file], 8) for file in files],
+        "together, 8 draws at a time": lambda: score(files, 8),
+        "together, 1 draw at a time": lambda: score(files, 1),
+        "together, 1 draw at a time, 1 worker": lambda: score(files, 1, 1),
     }
     return timing.alternate(calls, rounds)
 

@@ -26,10 +26,6 @@ DENSE, DENSE_POINTS = "non-local, N x N", 8192  # the most points of which the m
 SCALE = 0.5  # of fresh layers, which would be the identity
 
 
-def add_arguments(parser) -> None:
-    pass
-
-
 def run(args) -> dict:
     rows = []
     print(f"C = {CHANNELS}, d = {LATENT_NODES}; ours is LatentGNN with one kernel\n")
@@ -58,7 +54,8 @@ def layers() -> dict[str, nn.Module]:
     found["non-local, reordered"] = NonLocal(CHANNELS)
     found[SOFTMAX] = NonLocal(CHANNELS, "softmax")
     found[DENSE] = Form(NonLocal(CHANNELS), non_local_forward)
-    found["Conv2d, batch norm, ReLU"] = Convolution(CHANNELS)
+    convolution = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 1), nn.BatchNorm2d(CHANNELS), nn.ReLU())
+    found["Conv2d, batch norm, ReLU"] = Form(convolution, convolution_forward)
     for layer in found.values():
         for name, parameter in layer.named_parameters():
             if name.endswith(("scale", "norm.weight")):
@@ -67,7 +64,7 @@ def layers() -> dict[str, nn.Module]:
 
 
 class Form(nn.Module):
-    """A layer, computed as a function of models/textbook.py writes it."""
+    """A layer, computed as a function writes it."""
 
     def __init__(self, layer: nn.Module, function: Callable[[nn.Module, Tensor], Tensor]):
         super().__init__()
@@ -77,15 +74,9 @@ class Form(nn.Module):
         return self.function(self.layer, x)
 
 
-class Convolution(nn.Module):
+def convolution_forward(layers: nn.Module, x: Tensor) -> Tensor:
     """(B, N, C) -> (B, N, C) through (B, C, N, 1), as the common ports do."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.transpose(1, 2).unsqueeze(3)).squeeze(3).transpose(1, 2)
+    return layers(x.transpose(1, 2).unsqueeze(3)).squeeze(3).transpose(1, 2)
 
 
 def step(layer: nn.Module, x: Tensor) -> Callable[[], None]:

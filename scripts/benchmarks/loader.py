@@ -7,17 +7,14 @@ to drop. Workers that share the cores with the step, as on the CPU, take from it
 Memory is read, and the cache dropped, on Linux only.
 """
 
-import hashlib
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -27,8 +24,7 @@ import ops
 from data.datasets import ChunkBatches, SceneFile, TrainingChunks, scene_files
 from data.labels import NUM_NYU40
 from data.rooms import rooms
-from data.rooms.meshes import segments
-from data.scenes import FORMAT_VERSION, Scene, SceneError, read_manifest, write_manifest, write_scene
+from data.scenes import Scene, SceneError, read_manifest, write_scene
 from models import pointnet2
 from scripts.benchmarks import memory, step, timing
 from training.arguments import choose_device, whole_number
@@ -50,80 +46,64 @@ def add_arguments(parser) -> None:
 
 def run(args) -> dict:
     device = choose_device(args.device)
-    with nullcontext(args.data) if args.data else tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            if not args.data:
-                make_scenes(Path(folder), args.scenes, args.vertices)
-            chunks = TrainingChunks(scene_files(folder, read_manifest(folder), "train"), SEED)
+            if args.data:
+                scenes = scene_files(args.data, read_manifest(args.data), "train")
+            else:
+                scenes = make_scenes(Path(folder), args.scenes, args.vertices)
+            chunks = TrainingChunks(scenes, SEED)
         except SceneError as error:
             sys.exit(f"benchmark loader: {error}")
         making = time_chunk(chunks, args.rounds)
         loaders = measure_loaders(chunks, args)
-        step = time_step(chunks, args.batch_size, device, args.rounds)
+        steps = time_step(chunks, args.batch_size, device, args.rounds)
         vertices = [scene.vertices for scene in chunks.scenes]
 
-    need = args.batch_size / timing.median(step)
+    need = args.batch_size / timing.median(steps)
     whole, reading = (timing.median(making[name]) for name in ("chunk", "reading"))
     print(f"{len(vertices)} scenes of {min(vertices):,} to {max(vertices):,} vertices; {ops.describe()}")
     print(f"one chunk in one process: {1e3 * whole:.1f} ms, {100 * reading / whole:.0f} % of it reading the file")
     print(
         f"one step (forward, loss, backward; LatentGNN, K = 1; {device}) of {args.batch_size} chunks: "
-        f"{timing.spread(step, unit=1)} s, so it needs {need:.1f} chunks/s\n"
+        f"{timing.spread(steps, unit=1)} s, so it needs {need:.1f} chunks/s\n"
     )
     print("| workers | chunks/s (quartiles) | x need | chunks/s from disk | MB a worker: first epoch, last, peak |")
     print("|---:|---:|---:|---:|---:|")
     for row in loaders:
         rates, cold = row["chunks_per_second"], row["cold_chunks_per_second"]
         row["times_need"] = timing.median(rates) / need
-        memory = ", ".join(f"{row[key]:.0f}" for key in ("first_mb", "last_mb", "peak_mb")) if "peak_mb" in row else "-"
+        held = ", ".join(f"{row[key]:.0f}" for key in ("first_mb", "last_mb", "peak_mb")) if "peak_mb" in row else "-"
         print(
             f"| {row['workers']} | {timing.spread(rates, unit=1)} | {row['times_need']:.1f} "
-            f"| {f'{cold:.1f}' if cold else '-'} | {memory} |"
+            f"| {f'{cold:.1f}' if cold else '-'} | {held} |"
         )
-    return dict(
-        ops=ops.describe(), device=str(device), batch_size=args.batch_size, vertices=vertices, rows=loaders,
-        chunk_seconds=making, step_seconds=step, need_chunks_per_second=need,
-    )  # fmt: skip
+    about = dict(ops=ops.describe(), device=str(device), batch_size=args.batch_size, vertices=vertices)
+    return about | dict(rows=loaders, chunk_seconds=making, step_seconds=steps, need_chunks_per_second=need)
 
 
-def make_scenes(folder: Path, scenes: int, vertices: int) -> None:
-    """A data set as preprocessing writes it, all of it training scenes; exits if the disk is too small for it."""
-    (folder / "scenes").mkdir()
-    rng, entries, first_room = np.random.default_rng(SEED), {}, 0
+def make_scenes(folder: Path, scenes: int, vertices: int) -> list[SceneFile]:
+    """Scene files of rooms, each a file in its own right; exits if the disk is too small for them."""
+    rng, files, made, first_room = np.random.default_rng(SEED), [], [], 0
     for k in tqdm(range(scenes), desc="making scenes", unit="scene", disable=None):
-        name = f"scene{k:04d}_00"
-        path = folder / "scenes" / f"{name}.h5"
         if k < DISTINCT:
             xyz, nyu40, first_room = rooms_side_by_side(first_room, vertices)
-            colour = rng.integers(256, size=(vertices, 3), dtype=np.uint8)
-            write_scene(path, Scene(name, xyz, nyu40, colour))
-            histogram = np.bincount(nyu40, minlength=NUM_NYU40).tolist()
-        else:
-            template = entries[f"scene{k % DISTINCT:04d}_00"]
-            path.write_bytes((folder / template["file"]).read_bytes())  # blocks of its own: no link, no reflink
-            with h5py.File(path, "r+", locking=False) as file:
-                file.attrs["name"] = np.bytes_(name.encode())
-            histogram = template["nyu40_histogram"]
-        if k == min(DISTINCT, scenes) - 1:
-            needed, free = path.stat().st_size * (scenes - k - 1), shutil.disk_usage(folder).free
-            if needed > free:
-                sys.exit(
-                    f"benchmark loader: {scenes} scenes need {needed / 1e9:.1f} GB more in {folder.parent}, which has "
-                    f"{free / 1e9:.1f} GB left; set TMPDIR to a folder on another disk, or ask for fewer --scenes"
-                )
-        entries[name] = {
-            "file": f"scenes/{path.name}",
-            "vertices": vertices,
-            "labelled": True,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "nyu40_histogram": histogram,
-        }
-    splits = {"train": list(entries), "val": [], "test": []}
-    expected = {split: len(names) for split, names in splits.items()}
-    write_manifest(
-        folder,
-        {"format_version": FORMAT_VERSION, "splits": splits, "expected": expected, "failed": {}, "scenes": entries},
-    )
+            made.append((xyz, nyu40, rng.integers(256, size=(vertices, 3), dtype=np.uint8)))
+        files.append(write_file(folder, f"scene{k:04d}_00", *made[k % DISTINCT]))
+        needed, free = files[-1].path.stat().st_size * (scenes - k - 1), shutil.disk_usage(folder).free
+        if needed > free:
+            sys.exit(
+                f"benchmark loader: {scenes} scenes need {needed / 1e9:.1f} GB more in {folder.parent}, which has "
+                f"{free / 1e9:.1f} GB left; set TMPDIR to a folder on another disk, or ask for fewer --scenes"
+            )
+    return files
+
+
+def write_file(folder: Path, name: str, xyz: np.ndarray, nyu40: np.ndarray, colour: np.ndarray) -> SceneFile:
+    """A scene as preprocessing writes it: xyz (V, 3) float32, nyu40 (V,) uint8 and colour (V, 3) uint8."""
+    path = folder / f"{name}.h5"
+    write_scene(path, Scene(name, xyz, nyu40, colour))
+    return SceneFile(name, path, len(xyz), np.bincount(nyu40, minlength=NUM_NYU40))
 
 
 def rooms_side_by_side(first: int, vertices: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -131,12 +111,8 @@ def rooms_side_by_side(first: int, vertices: int) -> tuple[np.ndarray, np.ndarra
     places, labels, width = [], [], 0.0
     while sum(map(len, labels)) < vertices:
         plan = rooms.plan_room(SEED, "train", first)
-        rng = np.random.default_rng(plan.seed)
-        names = [*rooms.SHELL, *(item.name for item in plan.items)]
-        xyz, _, owner, piece = rooms.mesh_room(plan, rng)
-        segment, segment_owner = segments(piece, owner)
-        annotated = rooms.annotate(names, segment, segment_owner, rng)[segment]  # -1 is the last entry, 0
-        labels.append(np.array([*(rooms.NYU40[name] for name in names), 0], dtype=np.uint8)[annotated])
+        xyz, _, nyu40, *_ = rooms.annotated_room(plan, np.random.default_rng(plan.seed))
+        labels.append(nyu40.astype(np.uint8))
         places.append(xyz + [width - xyz[:, 0].min(), 0, 0])
         width = places[-1][:, 0].max() + GAP
         first += 1

@@ -4,6 +4,7 @@ The C++ through the public functions, the plain torch reference, and whatever of
 SciPy is installed (none is a dependency).
 """
 
+import functools
 import importlib
 import sys
 
@@ -46,19 +47,14 @@ def room_chunk(rng: np.random.Generator) -> np.ndarray:
 def contestants(xyz: torch.Tensor, centres: torch.Tensor, radius: float, threads: int) -> dict:
     """{operator: {name: call}} for xyz (B, N, 3) and centres (B, M, 3); of a peer that is not installed, nothing."""
     m = centres.shape[1]
+    calls = {
+        "furthest_point_sample": lambda by: by.furthest_point_sample(xyz, m),
+        "ball_query": lambda by: by.ball_query(radius, NSAMPLE, xyz, centres),
+        "three_nn": lambda by: by.three_nn(xyz, centres)[1],
+    }
     found = {
-        "furthest_point_sample": {
-            "C++": lambda: ops.furthest_point_sample(xyz, m),
-            "reference": lambda: reference.furthest_point_sample(xyz, m),
-        },
-        "ball_query": {
-            "C++": lambda: ops.ball_query(radius, NSAMPLE, xyz, centres),
-            "reference": lambda: reference.ball_query(radius, NSAMPLE, xyz, centres),
-        },
-        "three_nn": {
-            "C++": lambda: ops.three_nn(xyz, centres)[1],
-            "reference": lambda: reference.three_nn(xyz, centres)[1],
-        },
+        operator: {"C++": functools.partial(call, ops), "reference": functools.partial(call, reference)}
+        for operator, call in calls.items()
     }
     sample, ball, nearest = found.values()
     pairs = list(zip(xyz.numpy(), centres.numpy(), strict=True))
@@ -94,15 +90,11 @@ def same_indices(result, expected: torch.Tensor) -> str:
     return "-" if isinstance(result, list) else "yes" if np.array_equal(np.asarray(result), expected) else "no"
 
 
-def add_arguments(parser) -> None:
-    pass
-
-
 def run(args) -> dict:
     try:
         ops.use("cpu")
     except ops.cpu.CompileError as error:
-        sys.exit(f"benchmark ops compares with the C++ kernels, which are not to be had here: {error}")
+        sys.exit(f"benchmark ops compares with the C++ kernels, which cannot be used here: {error}")
     print(f"{ops.describe()}; {CLOUDS} clouds\n")
     print("| points | operator | by | ms a cloud (quartiles) | x C++ | same indices |\n|---:|---|---|---:|---:|---|")
     rng = np.random.default_rng(0)
@@ -117,10 +109,8 @@ def run(args) -> dict:
             for name, seconds in times.items():
                 ratio = timing.median(seconds) / timing.median(times["C++"])
                 same = same_indices(calls[name](), expected)
-                milliseconds = [1e3 * s / CLOUDS for s in seconds]
-                rows.append(
-                    dict(sizes=sizes, operator=operator, by=name, ms=milliseconds, ratio=ratio, same_indices=same)
-                )
+                row = dict(sizes=sizes, operator=operator, by=name, ms=[1e3 * s / CLOUDS for s in seconds])
+                rows.append(row | dict(ratio=ratio, same_indices=same))
                 cost = timing.spread(seconds, unit=1e-3 * CLOUDS, digits=3)
                 print(f"| {sizes} | {operator} | {name} | {cost} | {ratio:.1f} | {same} |")
         xyz = centres

@@ -12,6 +12,7 @@ float64, in the norm, medians over batches of two chunks.
 
 import copy
 import functools
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import ops
-from data.datasets import LabelPolicy, TrainingChunks, scene_files
+from data.datasets import TrainingChunks, scene_files
 from data.rooms.default import default_rooms
 from data.scenes import read_manifest
 from models import pointnet2, textbook
@@ -98,26 +99,24 @@ def run(args) -> dict:
 def training_batch(data: Path, size: int, first: int = 0) -> dict[str, Tensor]:
     """Chunks of the first epoch from `first` on: points (B, 8192, 3), classes (B, 8192), weight (B, 8192)."""
     scenes = scene_files(data, read_manifest(data), "train")
-    chunks = TrainingChunks(scenes, SEED, LabelPolicy("drop", "train"), [])
+    chunks = TrainingChunks(scenes, SEED)
     samples = [chunks[(1, position, position % len(scenes))] for position in range(first, first + size)]
     return {key: torch.stack([torch.as_tensor(s[key]) for s in samples]) for key in ("points", "classes", "weight")}
 
 
 def network(options: dict) -> pointnet2.PointNet2:
     model = pointnet2.build(pointnet2.PointNet2Config(**options), SEED).train()
-    for level in range(1, 5):
-        context = model.get_submodule(f"context{level}")
-        for start in (getattr(context, "scale", None), getattr(getattr(context, "norm", None), "weight", None)):
-            if start is not None:
-                torch.nn.init.constant_(start, CONTEXT_SCALE)
+    for name, parameter in model.named_parameters():
+        if re.fullmatch(r"context\d\.(scale|norm\.weight)", name):
+            torch.nn.init.constant_(parameter, CONTEXT_SCALE)
     return model
 
 
 ours = pointnet2.PointNet2.__call__
 
 
-def textbook_form(model, points: Tensor) -> Tensor:
-    with mock.patch.object(textbook, "ops", ops):
+def textbook_form(model, points: Tensor, operators=ops) -> Tensor:
+    with mock.patch.object(textbook, "ops", operators):
         return textbook.pointnet2_forward(model, points)
 
 
@@ -163,11 +162,7 @@ def against_port(batch: dict) -> dict:
     port = SimpleNamespace(
         furthest_point_sample=ops.reference.furthest_point_sample, ball_query=port_ball_query, three_nn=port_three_nn
     )
-
-    def form(model, points):
-        with mock.patch.object(textbook, "ops", port):
-            return textbook.pointnet2_forward(model, points)
-
+    form = functools.partial(textbook_form, operators=port)
     other = copy.deepcopy(model)
     calls = {"ours": lambda: step(model, ours, batch), "port": lambda: step(other, form, batch)}
     seconds = timing.alternate(calls, ROUNDS_OF_PORT)

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from data.coco import CocoError, TrainingImages
 from data.datasets import ChunkBatches
 from models import mask_rcnn
-from models.context import CONTEXTS, has_option
+from models.context import contexts_of_models, has_option
 from training import checkpoint, ranks
 from training.arguments import choose_device, whole_number
 from training.loop import Run, steps
@@ -38,7 +38,7 @@ from training.stopping import StopRequest, ignore_signals, run_command
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
 WARMUP_FROM = 1 / 3  # of the learning rate, as in maskrcnn-benchmark, which the authors trained with
-MODELS = {"mask_rcnn" if context == "none" else context: context for context in CONTEXTS}
+MODELS = contexts_of_models("mask_rcnn")
 FREE_ON_RESUME = ("steps", "workers", "device", "save_every", "data")  # the rest would make another experiment of it
 LOG_EVERY = 50  # steps
 
@@ -117,8 +117,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     optimizer = torch.optim.SGD(trained, lr=args.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     run = Run(model, optimizer, config, {"world_size": ranks.world_size()})
     if found:
-        run.resume(found.state)
-        run.losses = []  # here: of the steps since the last line of the log
+        run.resume({"epoch": 0, "losses": [], "best_voxel_accuracy": -1.0} | found.state)
     run.history = open_log(args, run, device, found)
     forward = ranks.parallel(model)
     batches = ChunkBatches(len(images), args.batch_size, args.seed, ranks.rank(), ranks.world_size())
@@ -133,16 +132,16 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
 
     stop.listen()
     model.train()
-    started = time.perf_counter()
+    started, before = time.perf_counter(), run.step
     progress = tqdm(total=args.steps, initial=run.step, unit="step", disable=run.history.silent or None)
-    remaining = itertools.islice(batches_from(run.step, loader, batches), args.steps - run.step)
+    remaining = itertools.islice(batches_from(run, loader, batches), args.steps - run.step)
     loss_of, schedule = functools.partial(image_loss, forward, device), functools.partial(set_rate, args, optimizer)
-    for _, stopping in steps(run, remaining, loss_of, schedule, image_ids, stop):
+    for _, stopping in steps(run, remaining, loss_of, schedule, image_names, stop):
         progress.update()
         final = run.step == args.steps
         if run.step % LOG_EVERY == 0 or final:
-            log_losses(args, run, time.perf_counter() - started)
-            run.losses, started = [], time.perf_counter()
+            log_losses(args, run, (run.step - before) / (time.perf_counter() - started))
+            run.losses, started, before = [], time.perf_counter(), run.step
         if stopping and not final:
             return run.save_and_stop(last, stop)
         if run.step % args.save_every == 0 or final:
@@ -162,8 +161,8 @@ def image_loss(network: torch.nn.Module, device: torch.device, batch: list[tuple
     return loss, torch.ones_like(loss)
 
 
-def image_ids(batch: list[tuple]) -> list[int]:
-    return [target["image_id"] for _, target in batch]
+def image_names(batch: list[tuple]) -> list[str]:
+    return [f"image {target['image_id']}" for _, target in batch]
 
 
 def set_rate(args: argparse.Namespace, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -199,20 +198,21 @@ def open_log(args: argparse.Namespace, run: Run, device: torch.device, found: Fo
     return history
 
 
-def log_losses(args: argparse.Namespace, run: Run, seconds: float) -> None:
+def log_losses(args: argparse.Namespace, run: Run, steps_per_second: float) -> None:
     loss, rate = sum(run.losses) / len(run.losses), learning_rate(args, run.step - 1)
-    speed = len(run.losses) * args.batch_size / seconds
+    speed = steps_per_second * args.batch_size
     run.history.record(run.step, "train", {"loss": loss, "lr": rate, "images_per_second": speed})
     run.history.say(f"step {run.step}: loss {loss:.4f}, lr {rate:.2e}, {speed:.1f} images/s")
 
 
-def batches_from(step: int, loader: DataLoader, batches: ChunkBatches) -> Iterator[list]:
-    """The batches of step, step + 1, ... without end, through as many epochs as it takes."""
-    for epoch in itertools.count(step // len(batches)):
-        batches.set_epoch(epoch, first_step=step % len(batches))
-        for batch in loader:
-            yield batch
-            step += 1
+def batches_from(run: Run, loader: DataLoader, batches: ChunkBatches) -> Iterator[list]:
+    """The batches from the run's next step on without end, through as many epochs as it takes."""
+    first_step = run.step % len(batches)
+    for epoch in itertools.count(run.step // len(batches)):
+        run.epoch = epoch
+        batches.set_epoch(epoch, first_step)
+        yield from loader
+        first_step = 0
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm, trange
 
 from data import augment
-from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE, CONTEXT, tile_crops
 from data.datasets import POINT_FEATURES, scene_files
 from data.labels import NUM_CLASSES, NYU40_TO_CLASS
@@ -46,11 +46,11 @@ from models.pointnet2 import PointNet2, PointNet2Config
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
-from scripts.experiments.reproduce_table3 import commit
+from scripts.experiments.reproduce_table3 import commit, write_result
 from scripts.experiments.table3_report import (
     ORACLES,
     around_marks,
-    compare,
+    difference,
     mean_and_deviation,
     oracle_of,
     percent,
@@ -88,10 +88,7 @@ BATCH_SIZE = 16
 LEARNING_RATE = 3e-3  # of Adam; falls to 0 linearly
 BN_MOMENTUM = 0.1
 LOSS_EVERY = 50  # steps over which the recorded loss is averaged
-BEGIN, END = (
-    "<!-- made by context_probe.py: -->",
-    "<!-- :made by context_probe.py -->",
-)
+BEGIN, END = "<!-- made by context_probe.py: -->", "<!-- :made by context_probe.py -->"
 
 
 class MeanContext(nn.Module):
@@ -202,9 +199,7 @@ def run_all(args: argparse.Namespace) -> None:
             "oracles": oracles,
             "seconds": round(time.perf_counter() - started),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
+        write_result(file, result)
         near = score_kinds.scores(result["kinds"])[KIND]
         print(f"{row}, seed {seed}: loss {losses[-1]:.3f}, right {near['right']:.3f}, {result['seconds']} s -> {file}")
     results = [json.loads(file.read_text()) for file in sorted((ROOT / args.results).glob("*-seed*.json"))]
@@ -326,17 +321,15 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
         f"{BATCH_SIZE}; {settings['scenes']} rooms, a quarter of them scored:",
         "",
     ]
-    differences = [f"difference to {title} (smallest that shows)" for title in COMPARED.values()]
-    lines += table_head([f"{KIND} objects, %", "seeds", "right", *differences, "told apart"])
+    header = [f"{KIND} objects, %", "seeds", "right"]
+    header += [f"difference to {title} (smallest that shows)" for title in COMPARED.values()]
+    lines += table_head([*header, "told apart"])
     for row, runs in scores.items():
         cells = [ROWS[row][0], len(runs), mean_and_deviation([run["right"] for run in runs])]
         for other in COMPARED:
             values, base = ([run["right"] for run in scores.get(name, [])] for name in (row, other))
-            if row == other or min(len(values), len(base)) < 2:
-                cells.append("")
-            else:
-                difference, interval, smallest = (100 * value for value in compare(values, base))
-                cells.append(f"{difference:+.1f} ± {interval:.1f} ({smallest:.1f})")
+            comparable = row != other and min(len(values), len(base)) > 1
+            cells.append(difference(values, base) if comparable else "")
         lines.append(table_line([*cells, mean_and_deviation([run["told apart"] for run in runs])]))
     for oracle, known in ORACLES.items():
         possible = oracle_of(settings["oracles"], oracle, settings["chunk_size"])[KIND]
@@ -350,15 +343,9 @@ def _title(settings: dict) -> str:
 
 def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
     """A panel for each network and size of chunks: a mark a run, and what one could know as lines."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, len(groups), figsize=(4.6 * len(groups), 4.2), layout="constrained", sharey=True, squeeze=False
-    )
-    for axis, (settings, scores) in zip(axes[0], groups, strict=True):
+    figure = Figure(figsize=(4.6 * len(groups), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axis, (settings, scores) in zip(axes, groups, strict=True):
         for place, runs in enumerate(scores.values()):
             axis.plot([place] * len(runs), [100 * run["right"] for run in runs], "oC0", alpha=0.6)
         for number, (oracle, known) in enumerate(list(ORACLES.items())[:2]):
@@ -368,10 +355,9 @@ def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
         axis.set_xticks(range(len(scores)), [textwrap.fill(title, 10) for title in titles], fontsize="small")
         axis.set(title=_title(settings), xlim=(-0.5, len(scores) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)
-    axes[0, 0].set_ylabel(f"right on {KIND} objects, %")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    axes[0].set_ylabel(f"right on {KIND} objects, %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -20,16 +20,17 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import matplotlib
-
-matplotlib.use("Agg")  # before pyplot: no window
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import imsave
 from matplotlib.patches import Patch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -38,7 +39,7 @@ from data.atomic_write import replacing
 from data.coloured_ply import UNLABELLED, class_colours, colours_of_scene, write_coloured
 from data.datasets import SceneFile, WholeScenes, scene_files
 from data.labels import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
-from data.scenes import SPLITS, SceneError, read_manifest
+from data.scenes import SceneError, read_manifest
 from models.latentgnn import LatentGNN
 from models.pointnet2 import CENTRES, PointNet2
 from models.textbook import latentgnn_affinities, latentgnn_graph
@@ -52,7 +53,7 @@ from training.stopping import error_line
 LAYERS = tuple(range(1, 1 + len(CENTRES)))
 DIRECTIONS = {"gathers from": r"$\psi_{v2l}$", "gives to": r"$\psi_{l2v}$"}
 # Perceptually even, from pale to dark; without the ends of magma, which are lost on white and on black
-COLOUR_MAP = ListedColormap(matplotlib.colormaps["magma_r"](np.linspace(0.08, 0.85, 256)))
+COLOUR_MAP = ListedColormap(colormaps["magma_r"](np.linspace(0.08, 0.85, 256)))
 REST = 222  # grey of the chunk's points where they carry no weight
 GAP = 0.4  # m, between the copies of the chunk in a PLY file
 PANEL, PAGE_DPI = 2.1, 90  # inches, the width of a node's panel
@@ -60,6 +61,10 @@ MARGIN = 0.05  # m, around the chunk on the page
 LARGEST_DOT = 30  # points^2, of layer 1
 RANDOM = 1 / np.pi  # (E a)^2 / E a^2 of a = ReLU(standard normal): how random affinities spread, and how alike they are
 
+HEADER = """\
+                                                                active         spread                    alike
+layer kernel points nodes   lambda  update  same  rank   gather  give  gather  give  per point  gather  give"""
+ROW = "{:5} {:6} {:6} {:5} {:>8} {:>7} {:>5} {:>5} {:8} {:5} {:>7} {:>5} {:>10} {:>7} {:>5}"
 LEGEND = f"""\
 update     size of what the layer adds to the features, lambda X~, beside theirs
 same       share of it (of its square) that all points get alike; at 100 % a constant is added to the chunk
@@ -80,7 +85,7 @@ class Chunk:
     points: Tensor  # (N, 3 + F) float32, as the network takes them
     xyz: np.ndarray  # (P, 3) float32, metres
     colour: np.ndarray  # (P, 3) uint8
-    nyu40: np.ndarray | None  # (P,) uint8; None of a scan without labels
+    nyu40: np.ndarray  # (P,) uint8; 0 of a scan without labels
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,12 @@ class Layer:
 def find_scene(data_dir: Path, name: str | None) -> SceneFile:
     """The scene of that name in any split, by default the first for validation. SceneError if it is not there."""
     manifest = read_manifest(data_dir)
-    if name is None:
-        return scene_files(data_dir, manifest, "val")[0]
-    for split in SPLITS:
-        if name in manifest["splits"][split]:
-            return next(scene for scene in scene_files(data_dir, manifest, split) if scene.name == name)
-    some = [known for split in ("val", "train", "test") for known in manifest["splits"][split]][:3]
-    raise SceneError(
-        f"{data_dir}: there is no scene '{name}'; manifest.json lists those there are, as {', '.join(some)}"
-    )
+    splits = {known: split for split in ("val", "train", "test") for known in manifest["splits"][split]}
+    if name is not None and name not in splits:
+        there = ", ".join(list(splits)[:3])
+        raise SceneError(f"{data_dir}: there is no scene '{name}'; manifest.json lists those there are, as {there}")
+    scenes = scene_files(data_dir, manifest, splits.get(name, "val"))
+    return next(scene for scene in scenes if name in (None, scene.name))
 
 
 def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Chunk:
@@ -119,46 +121,43 @@ def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Ch
     """
     is_labelled = bool(scene.nyu40_histogram.any())
     whole = WholeScenes.as_trained([scene], seed, config, covering=not is_labelled)[0]
+    nyu40 = whole.nyu40 if is_labelled else np.zeros(len(whole.points), np.uint8)
     draws = whole.tiles or whole.covering
     if not draws:
         raise SceneError(f"{scene.path}: has no vertices that the network would see; choose another --scene")
-
-    def variety(number: int) -> tuple[int, int]:
-        drawn = np.unique(draws[number].index)
-        return len(np.unique(whole.nyu40[drawn])) if is_labelled else 0, len(drawn)
-
+    drawn = [np.unique(draw.index) for draw in draws]
     if tile is None:
-        tile = max(range(len(draws)), key=variety)
+        tile = max(range(len(draws)), key=lambda number: (len(np.unique(nyu40[drawn[number]])), len(drawn[number])))
     if tile >= len(draws):
         raise SceneError(f"{scene.path}: has no tile {tile}; its tiles are 0 to {len(draws) - 1}")
-    index, drawn = draws[tile].index, np.unique(draws[tile].index)
+    seen = drawn[tile]
     return Chunk(
         f"{scene.name}, tile {tile}",
-        torch.from_numpy(whole.points[index]),
-        whole.points[drawn, :3],
-        colours_of_scene(scene.path)[drawn],
-        whole.nyu40[drawn] if is_labelled else None,
+        torch.from_numpy(whole.points[draws[tile].index]),
+        whole.points[seen, :3],
+        colours_of_scene(scene.path)[seen],
+        nyu40[seen],
     )
+
+
+@torch.inference_mode()
+def context_passes(model: PointNet2, points: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """The four context layers of a network, each with its input and output (1, M, C) for a chunk (N, 3 + F)."""
+    passes = []
+    contexts = [model.get_submodule(f"context{number}") for number in LAYERS]
+    hooks = [layer.register_forward_hook(lambda *of_layer: passes.append(of_layer)) for layer in contexts]
+    model(points.unsqueeze(0))
+    for hook in hooks:
+        hook.remove()
+    return [(layer, x, y) for layer, (x,), y in passes]
 
 
 @torch.inference_mode()
 def look(model: PointNet2, points: Tensor) -> list[Layer]:
     """What the four LatentGNN layers of a network do with a chunk (N, 3 + F)."""
-    seen = {}
-    contexts = [model.get_submodule(f"context{number}") for number in LAYERS]
-    hooks = [
-        context.register_forward_hook(lambda module, args, output: seen.update({module: (args[0], output)}))
-        for context in contexts
-    ]
-    try:
-        model(points.unsqueeze(0))
-    finally:
-        for hook in hooks:
-            hook.remove()
     centres = ops.furthest_point_sample(points[None, :, :3].contiguous(), CENTRES[0])[0]  # (1024,)
     layers = []
-    for number, context, m in zip(LAYERS, contexts, CENTRES, strict=True):
-        x, y = seen[context]  # (1, M, C)
+    for number, m, (context, x, y) in zip(LAYERS, CENTRES, context_passes(model, points), strict=True):
         x_v2l, psi_v2l, psi_l2v = latentgnn_affinities(context, x.transpose(1, 2).contiguous())  # psi (1, K, d, M)
         f = [latentgnn_graph(context, k, x_v2l, psi_v2l[:, k])[1][0] for k in range(context.kernels)]  # K of (d, d)
         added = (y - x)[0]  # (M, C)
@@ -201,36 +200,23 @@ def rank(v2l: np.ndarray, f: np.ndarray, l2v: np.ndarray) -> float:
 
 def table(layers: list[Layer]) -> str:
     """A line for each layer and kernel, and what the columns mean."""
-    row = "{:>5} {:>6} {:>6} {:>5} {:>8} {:>7} {:>5} {:>5} {:>8} {:>5} {:>7} {:>5} {:>10} {:>7} {:>5}".format
-    lines = [
-        row(*[""] * 9, "active", "", "spread", "", "", "alike"),
-        row(
-            *("layer", "kernel", "points", "nodes", "lambda", "update", "same", "rank"),
-            *("gather", "give", "gather", "give", "per point", "gather", "give"),
-        ),
-    ]
+    lines = [HEADER]
     for layer in layers:
         for kernel, (v2l, l2v, f) in enumerate(zip(layer.psi_v2l, layer.psi_l2v, layer.f, strict=True), start=1):
             nodes, points = v2l.shape
-            spreads = [spread(weights[weights.any(1)], 1).sum() / points for weights in (v2l, l2v)]
-            active = [int(weights.any(1).sum()) for weights in (v2l, l2v)]
-            lines.append(
-                row(
-                    *(layer.number, kernel, points, nodes, f"{layer.scale:.4f}", f"{100 * layer.update:.1f} %"),
-                    *(_percent(layer.same), f"{rank(v2l, f, l2v):.1f}", *active),
-                    *(_percent(s / n if n else np.nan) for s, n in zip(spreads, active, strict=True)),
-                    *(f"{spread(l2v, 0).mean():.1f}", *(_two_digits(likeness(weights)) for weights in (v2l, l2v))),
-                )
-            )
-    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND, ""])
+            active = [weights[weights.any(1)] for weights in (v2l, l2v)]
+            spreads = [100 * spread(rows, 1).mean() / points if len(rows) else np.nan for rows in active]
+            cells = [layer.number, kernel, points, nodes, f"{layer.scale:.4f}", f"{100 * layer.update:.1f} %"]
+            cells += [shown(100 * layer.same, "{:.0f} %"), f"{rank(v2l, f, l2v):.1f}", *map(len, active)]
+            cells += [*(shown(share, "{:.0f} %") for share in spreads), f"{spread(l2v, 0).mean():.1f}"]
+            cells += [shown(likeness(weights), "{:.2f}") for weights in (v2l, l2v)]
+            lines.append(ROW.format(*cells))
+    return "\n".join([*lines, "", LEGEND, ""])
 
 
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.0f} %"
-
-
-def _two_digits(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.2f}"
+def shown(value: float, form: str) -> str:
+    """The value in the form of a format string, "-" for NaN."""
+    return "-" if np.isnan(value) else form.format(value)
 
 
 def strongest(layer: Layer, kernel: int, nodes: int) -> np.ndarray:
@@ -240,10 +226,6 @@ def strongest(layer: Layer, kernel: int, nodes: int) -> np.ndarray:
     return order[giving[order] > 0]
 
 
-def page_name(layer: Layer, kernel: int) -> str:
-    return f"layer{layer.number}_kernel{kernel + 1}"
-
-
 def shades(weights: np.ndarray) -> np.ndarray:
     """Weights (...) -> colours (..., 3) uint8: the darker the larger, as a share of the largest; grey for 0."""
     largest = weights.max()
@@ -251,76 +233,81 @@ def shades(weights: np.ndarray) -> np.ndarray:
     return np.where(weights[..., None] > 0, colours, REST).astype(np.uint8)
 
 
-def class_shades(chunk: Chunk) -> np.ndarray:
-    """(P, 3) uint8."""
-    return np.full_like(chunk.colour, UNLABELLED) if chunk.nyu40 is None else class_colours(chunk.nyu40)
-
-
 def draw_page(chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> np.ndarray:
     """A kernel's page (H, W, 3) uint8: the chunk on the left, and beside it `nodes` (n,) in columns."""
     view, centre = best_view(chunk.xyz), (chunk.xyz.min(0) + chunk.xyz.max(0)) / 2
     flat, centres = (chunk.xyz - centre) @ view, (layer.xyz - centre) @ view  # metres right, down, towards the camera
-    far_first = np.argsort(flat[:, 2])
-    low, high = flat[:, :2].min(0) - MARGIN, flat[:, :2].max(0) + MARGIN
-    columns, (m, (width, height)) = max(len(nodes), 1), (len(layer.xyz), high - low)
-    figure = plt.figure(figsize=((columns + 1.3) * PANEL, 2 * PANEL * height / width + 1.9), layout="constrained")
+    columns, (width, height) = max(len(nodes), 1), np.ptp(flat[:, :2], axis=0) + 2 * MARGIN
+    size = (columns + 1.3) * PANEL, 2 * PANEL * height / width + 1.9
+    figure = Figure(figsize=size, dpi=PAGE_DPI, layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.3, columns))
-
-    def panel(axis, title: str, colour, size: float) -> None:
-        axis.scatter(*flat[far_first, :2].T, s=size, c=colour, linewidths=0)
-        axis.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal", xticks=[], yticks=[])
-        axis.set_title(title, fontsize=10)
-        axis.spines[:].set_visible(False)
-
-    of_chunk = left.subplots(2, 1)
-    panel(of_chunk[0], f"{chunk.name}\ncolours", chunk.colour[far_first] / 255, 3)
-    panel(
-        of_chunk[1],
-        "no ground truth" if chunk.nyu40 is None else "ground truth",
-        class_shades(chunk)[far_first] / 255,
-        3,
+    draw_chunk(left, chunk, flat)
+    of_kernel = layer.psi_v2l[kernel], layer.psi_l2v[kernel]
+    draw_nodes(right.subplots(2, columns, squeeze=False), flat, centres, of_kernel, nodes)
+    bar = right.colorbar(
+        ScalarMappable(cmap=COLOUR_MAP), ax=right.axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
     )
-    of_chunk[0].plot((low[0] + 0.1, low[0] + 0.6), [high[1] - 0.1] * 2, color="black")
-    of_chunk[0].text(low[0] + 0.35, high[1] - 0.15, "0.5 m", ha="center", va="bottom", fontsize=9)
-    shown = np.zeros(1, int) if chunk.nyu40 is None else np.unique(NYU40_TO_CLASS[chunk.nyu40])
-    legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in shown if k]
-    legend += [Patch(color=np.array(UNLABELLED) / 255, label="other")] * (0 in shown)
-    left.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=1)
-
-    grid = right.subplots(2, columns, squeeze=False)
-    largest = LARGEST_DOT * (CENTRES[0] / m) ** 0.5  # points^2: the fewer, the larger
-    of_kernel = (layer.psi_v2l[kernel], layer.psi_l2v[kernel])
-    for row, (psi, direction) in enumerate(zip(of_kernel, DIRECTIONS, strict=True)):
-        for axis, node in zip(grid[row], nodes, strict=False):
-            share = psi[node] / (psi[node].max() or 1)
-            title = f"\u2248 {spread(psi[node], 0):.0f} of {m} points"
-            panel(axis, title if row else f"node {node + 1}\n{title}", [[REST / 255] * 3], 1)
-            axis.scatter(
-                *centres[share == 0, :2].T, s=largest / 10, facecolors="none", edgecolors="0.6", linewidths=0.5
-            )
-            order = np.argsort(share)[np.sum(share == 0) :]  # the largest is drawn last
-            dots = centres[order, 0], centres[order, 1], largest * share[order], share[order]
-            axis.scatter(*dots, cmap=COLOUR_MAP, vmin=0, vmax=1, linewidths=0, clip_on=False)
-        grid[row, 0].set_ylabel(f"{direction}  {DIRECTIONS[direction]}", fontsize=14)
-    if not len(nodes):
-        panel(grid[0, 0], "no node is active", [[REST / 255] * 3], 1)
-        grid[1, 0].axis("off")
-    bar = right.colorbar(ScalarMappable(cmap=COLOUR_MAP), ax=grid, location="bottom", shrink=0.5, aspect=40, pad=0.02)
     label = "weight, as a share of the node's largest; a ring is a point of the layer without weight"
     bar.set_label(textwrap.fill(label, int(11 * PANEL * columns)))
     gather, give = (psi.any(1).sum() for psi in of_kernel)
     title = (
-        f"LatentGNN layer {layer.number}, kernel {kernel + 1}: of {len(psi)} latent nodes {gather} gather and {give} "
-        "give in this chunk",
+        f"LatentGNN layer {layer.number}, kernel {kernel + 1}: of {layer.psi_v2l.shape[1]} latent nodes {gather} "
+        f"gather and {give} give in this chunk",
         f"shown: {len(nodes)}, those that give most; lambda = {layer.scale:.3f}",
     )
     letters = int(10 * figure.get_figwidth())  # a line's
     figure.suptitle("\n".join(textwrap.fill(line, letters) for line in title), fontsize=12)
-    figure.set_dpi(PAGE_DPI)
-    figure.canvas.draw()
-    page = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
-    plt.close(figure)
-    return page
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def panel(axis: Axes, flat: np.ndarray, title: str, colour: np.ndarray, size: float) -> None:
+    """Dots of the chunk's points flat (P, 3), the nearest on top: metres right, down and towards the camera.
+
+    colour: (P, 3) uint8, or (1, 3) of all points.
+    """
+    far_first = np.argsort(flat[:, 2])
+    colour = colour[far_first] if len(colour) > 1 else colour
+    low, high = flat[:, :2].min(0) - MARGIN, flat[:, :2].max(0) + MARGIN
+    axis.scatter(*flat[far_first, :2].T, s=size, c=colour / 255, linewidths=0)
+    axis.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal", xticks=[], yticks=[])
+    axis.set_title(title, fontsize=10)
+    axis.spines[:].set_visible(False)
+
+
+def draw_chunk(figure: SubFigure, chunk: Chunk, flat: np.ndarray) -> None:
+    """The chunk's own colours, its classes and their legend, and how long half a metre is."""
+    upper, lower = figure.subplots(2, 1)
+    panel(upper, flat, f"{chunk.name}\ncolours", chunk.colour, 3)
+    panel(lower, flat, "ground truth" if chunk.nyu40.any() else "no ground truth", class_colours(chunk.nyu40), 3)
+    left, bottom = upper.get_xlim()[0], upper.get_ylim()[0]
+    upper.plot((left + 0.1, left + 0.6), [bottom - 0.1] * 2, color="black")
+    upper.text(left + 0.35, bottom - 0.15, "0.5 m", ha="center", va="bottom", fontsize=9)
+    classes = np.unique(NYU40_TO_CLASS[chunk.nyu40])
+    legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in classes if k]
+    legend += [Patch(color=np.array(UNLABELLED) / 255, label="other")] * (0 in classes)
+    figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=1)
+
+
+def draw_nodes(grid: np.ndarray, flat: np.ndarray, centres: np.ndarray, of_kernel: tuple, nodes: np.ndarray) -> None:
+    """A column of the grid of axes (2, n) for each node; of_kernel: psi_v2l and psi_l2v (d, M), for its two rows."""
+    m, grey = len(centres), np.full((1, 3), REST)
+    largest = LARGEST_DOT * (CENTRES[0] / m) ** 0.5  # points^2: the fewer, the larger
+    for row, (psi, (direction, symbol)) in enumerate(zip(of_kernel, DIRECTIONS.items(), strict=True)):
+        for axis, node in zip(grid[row], nodes, strict=False):
+            share = psi[node] / (psi[node].max() or 1)
+            title = f"\u2248 {spread(psi[node], 0):.0f} of {m} points"
+            panel(axis, flat, title if row else f"node {node + 1}\n{title}", grey, 1)
+            x, y, _ = centres[share == 0].T
+            axis.scatter(x, y, s=largest / 10, facecolors="none", edgecolors="0.6", linewidths=0.5)
+            order = np.argsort(share)[np.sum(share == 0) :]  # the largest is drawn last
+            dots = centres[order, 0], centres[order, 1], largest * share[order], share[order]
+            axis.scatter(*dots, cmap=COLOUR_MAP, vmin=0, vmax=1, linewidths=0, clip_on=False)
+        grid[row, 0].set_ylabel(f"{direction}  {symbol}", fontsize=14)
+    if not len(nodes):
+        panel(grid[0, 0], flat, "no node is active", grey, 1)
+        grid[1, 0].axis("off")
 
 
 def best_view(xyz: np.ndarray) -> np.ndarray:
@@ -330,26 +317,15 @@ def best_view(xyz: np.ndarray) -> np.ndarray:
     return min(views, key=lambda axes: np.mean(centred[:, 2] * (centred[:, :2] @ axes[:2, 2])))
 
 
-def nearest_weights(chunk: Chunk, layer: Layer, weights: np.ndarray) -> np.ndarray:
-    """Weights (..., M) of the layer's points -> (..., P): each of the chunk's points has that of the nearest."""
-    nearest = torch.cdist(torch.from_numpy(chunk.xyz), torch.from_numpy(layer.xyz)).argmin(1).numpy()  # (P,)
-    return weights[..., nearest]
-
-
-def write_ply(path: Path, chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> None:
+def write_ply(path: Path, chunk: Chunk, nodes: np.ndarray, weights: np.ndarray) -> None:
     """Copies of the chunk, arranged as on the page along x and y. Whole or not at all.
 
-    Each point is coloured by the weight of the nearest of the layer's points; properties: `weight`, and `node`, which
-    is 0 for the two copies that show the chunk's own colours and classes.
+    Each point is coloured by its weight, of weights (2, n, P); properties: `weight`, and `node`, which is 0 for the two
+    copies that show the chunk's own colours and classes.
     """
     copies, step = [], np.ptp(chunk.xyz, axis=0) + GAP
-    rows = zip((chunk.colour, class_shades(chunk)), (layer.psi_v2l, layer.psi_l2v), strict=True)
-    for row, (own, psi) in enumerate(rows):
-        weights = nearest_weights(chunk, layer, psi[kernel, nodes])  # (n, P)
-        columns = [
-            (0, own, np.zeros(len(own), np.float32)),
-            *zip(nodes + 1, map(shades, weights), weights, strict=True),
-        ]
+    for row, (own, of_row) in enumerate(zip((chunk.colour, class_colours(chunk.nyu40)), weights, strict=True)):
+        columns = [(0, own, np.zeros(len(own), np.float32)), *zip(nodes + 1, map(shades, of_row), of_row, strict=True)]
         for column, (node, colour, weight) in enumerate(columns):
             xyz = chunk.xyz + np.float32(step * (column, -row, 0))
             copies.append((xyz, colour, weight, np.full(len(xyz), node, np.int32)))
@@ -358,28 +334,14 @@ def write_ply(path: Path, chunk: Chunk, layer: Layer, kernel: int, nodes: np.nda
         write_coloured(temporary, xyz, colour, weight=weight, node=node)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """PNG of (H, W, 3) uint8, whole or not at all."""
-    with replacing(path) as temporary:
-        plt.imsave(temporary, image, format="png")
-
-
-class Board:
-    """TensorBoard's view: pages as images, and the chunk as points in 3-D."""
-
-    def __init__(self, folder: Path, chunk: Chunk):
-        for old in folder.glob("events.out.tfevents.*"):  # of an earlier call: TensorBoard would show both
-            old.unlink()
-        self.writer, self.chunk = SummaryWriter(str(folder)), chunk
-        add_points(self.writer, "chunk/colours", chunk.xyz, chunk.colour, 0)
-        add_points(self.writer, "chunk/ground_truth", chunk.xyz, class_shades(chunk), 0)
-
-    def add(self, layer: Layer, kernel: int, nodes: np.ndarray, page: np.ndarray) -> None:
-        name = page_name(layer, kernel)
-        self.writer.add_image(name, page, dataformats="HWC")
-        for direction, psi in zip(DIRECTIONS, (layer.psi_v2l, layer.psi_l2v), strict=True):
-            for place, weights in enumerate(nearest_weights(self.chunk, layer, psi[kernel, nodes]), start=1):
-                add_points(self.writer, f"{name}/{direction.replace(' ', '_')}", self.chunk.xyz, shades(weights), place)
+def open_board(folder: Path, chunk: Chunk) -> SummaryWriter:
+    """TensorBoard's view, with the chunk's own colours and classes."""
+    for old in folder.glob("events.out.tfevents.*"):  # of an earlier call: TensorBoard would show both
+        old.unlink()
+    board = SummaryWriter(str(folder))
+    add_points(board, "chunk/colours", chunk.xyz, chunk.colour, 0)
+    add_points(board, "chunk/ground_truth", chunk.xyz, class_colours(chunk.nyu40), 0)
+    return board
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -418,16 +380,21 @@ def _run(args: argparse.Namespace) -> int:
         temporary.write_text(text)
     print(text)
 
-    board = Board(out / "tensorboard", chunk)
+    board = open_board(out / "tensorboard", chunk)
     kernels = [(layer, kernel) for layer in layers for kernel in range(model.config.kernels)]
     for layer, kernel in tqdm(kernels, desc="pages", leave=False, disable=None):
-        nodes = strongest(layer, kernel, args.nodes)
+        name, nodes = f"layer{layer.number}_kernel{kernel + 1}", strongest(layer, kernel, args.nodes)
         page = draw_page(chunk, layer, kernel, nodes)
-        name = page_name(layer, kernel)
-        write_image(out / f"{name}.png", page)
-        write_ply(out / f"{name}.ply", chunk, layer, kernel, nodes)
-        board.add(layer, kernel, nodes, page)
-    board.writer.close()
+        with replacing(out / f"{name}.png") as temporary:
+            imsave(temporary, page, format="png")
+        board.add_image(name, page, dataformats="HWC")
+        nearest = torch.cdist(torch.from_numpy(chunk.xyz), torch.from_numpy(layer.xyz)).argmin(1).numpy()  # (P,)
+        weights = np.stack((layer.psi_v2l, layer.psi_l2v))[:, kernel, nodes][..., nearest]  # (2, n, P)
+        write_ply(out / f"{name}.ply", chunk, nodes, weights)
+        for direction, of_direction in zip(DIRECTIONS, weights, strict=True):
+            for place, weight in enumerate(of_direction, start=1):
+                add_points(board, f"{name}/{direction.replace(' ', '_')}", chunk.xyz, shades(weight), place)
+    board.close()
     print(f"pictures and PLY files: {out}\nin 3-D: tensorboard --logdir {out}")
     return 0
 

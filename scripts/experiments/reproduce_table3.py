@@ -9,11 +9,11 @@ goes on with what was begun. A finished run leaves one small JSON file; table3_r
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -31,6 +31,7 @@ from scripts import complexity
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
+from scripts.experiments.latent_nodes import context_passes
 from train_scannet import DECAY_EVERY
 from training import checkpoint
 from training.arguments import whole_number
@@ -76,14 +77,8 @@ def main(argv: list[str] | None = None) -> int:
 def run_all(args: argparse.Namespace) -> None:
     """Train and score what has no result yet, round after round, set after set, seed after seed."""
     budget = {name: getattr(args, name) for name in BUDGET}
-    plan = [
-        (name, row, seed)
-        for rows in ROUNDS
-        for name in args.sets
-        for seed in args.seeds
-        for row in rows
-        if row in args.rows
-    ]
+    runs = itertools.product(ROUNDS, args.sets, args.seeds)
+    plan = [(name, row, seed) for rows, name, seed in runs for row in rows if row in args.rows]
     files = {run: ROOT / args.results / f"{run[0]}-{run[1]}-seed{run[2]}.json" for run in plan}
     for run, file in files.items():
         if file.exists() and (found := json.loads(file.read_text())["budget"]) != budget:
@@ -92,11 +87,15 @@ def run_all(args: argparse.Namespace) -> None:
     for number, (run, file) in enumerate(files.items(), start=1):
         if not file.exists():
             print(f"\n=== run {number} of {len(files)}: {run[1]} on the {run[0]} set, seed {run[2]}", flush=True)
-            result = train_and_score(args, budget, *run)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as temporary:
-                temporary.write_text(json.dumps(result, indent=1) + "\n")
+            write_result(file, train_and_score(args, budget, *run))
             print(f"result: {file}")
+
+
+def write_result(file: Path, result: dict) -> None:
+    """JSON, whole or not at all, in a folder that is made where there is none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str, seed: int) -> dict:
@@ -149,10 +148,10 @@ def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str,
 
 def commit() -> str:
     """The code's commit, and whether files that git knows differ from it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
-    return (head.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else "")
+    commands = ("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")
+    runs = [subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True) for command in commands]
+    head, changed = (run.stdout.strip() for run in runs)
+    return (head or "unknown") + (" with changes" if changed else "")
 
 
 @torch.inference_mode()
@@ -166,29 +165,18 @@ def context_use(model: torch.nn.Module, data: Path, config: dict) -> dict[str, l
     """
     if model.config.context == "none":
         return None
-    layers = [model.get_submodule(f"context{level}") for level in (1, 2, 3, 4)]
-    change, idle = [[] for _ in layers], [[] for _ in layers]
-
-    def watch(level: int) -> Callable:
-        def note(layer: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            (x,) = inputs  # (B, N, C)
-            change[level].append((torch.linalg.norm(output - x) / torch.linalg.norm(x)).item())
-            if isinstance(layer, LatentGNN):
-                _, psi_v2l, _ = latentgnn_affinities(layer, x.transpose(1, 2))  # (B, K, d, N)
-                idle[level].append((psi_v2l.amax(3) == 0).double().mean().item())
-
-        return note
-
-    for level, layer in enumerate(layers):
-        layer.register_forward_hook(watch(level))
+    change, idle = [], []  # a scene's, of the four layers
     files = scene_files(data, read_manifest(data), "val")
     for scene in WholeScenes.as_trained(files, 0, config, covering=False):
         tile = max(scene.tiles, key=lambda draw: draw.core.sum())
-        model(torch.from_numpy(scene.points[tile.index]).unsqueeze(0))
-    scales = [_scale(layer) for layer in layers]
-    found = {"change": [round(np.mean(c).item(), 5) for c in change]}
-    found |= {"idle": [round(np.mean(c).item(), 4) for c in idle]} if idle[0] else {}
-    return found if None in scales else {"scale": scales} | found
+        passes = context_passes(model, torch.from_numpy(scene.points[tile.index]))  # x, y (1, M, C)
+        change.append([((y - x).norm() / x.norm()).item() for _, x, y in passes])
+        psi_v2l = [latentgnn_affinities(layer, x.mT)[1] for layer, x, _ in passes if isinstance(layer, LatentGNN)]
+        idle.append([(psi.amax(3) == 0).double().mean().item() for psi in psi_v2l])  # psi (1, K, d, M)
+    scales = [_scale(layer) for layer, *_ in passes]
+    found = {} if None in scales else {"scale": scales}
+    found["change"] = np.mean(change, axis=0).round(5).tolist()
+    return found | ({"idle": np.mean(idle, axis=0).round(4).tolist()} if idle[0] else {})
 
 
 def _scale(layer: torch.nn.Module) -> float | None:

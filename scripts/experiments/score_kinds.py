@@ -52,7 +52,7 @@ def count_answers(thing: dict, answers: np.ndarray, counts: Counts) -> None:
     right = answers == CLASS_NAMES.index(thing["class"])
     found = len(answers), np.isin(answers, members).sum(), right.sum()
     total = counts[thing["kind"]][thing["pair"]][thing["class"]]
-    total[:] = [int(a + b) for a, b in zip(total, found, strict=True)]
+    total[:] = np.add(total, found).tolist()
 
 
 def count_scan(folder: Path, predicted: np.ndarray, counts: Counts) -> None:
@@ -84,13 +84,9 @@ def scores(counts: Counts) -> dict[str, dict[str, float | None]]:
     result = {}
     for kind, pairs in counts.items():
         vertices, answered, right = np.sum([n for classes in pairs.values() for n in classes.values()], axis=0).tolist()
-        result[kind] = {
-            "vertices": vertices,
-            "right": right / vertices if vertices else None,
-            "answered": answered / vertices if vertices else None,
-            "decided": right / answered if answered else None,
-            "told apart": _told_apart(pairs),
-        }
+        parts = {"right": (right, vertices), "answered": (answered, vertices), "decided": (right, answered)}
+        shares = {name: part / whole if whole else None for name, (part, whole) in parts.items()}
+        result[kind] = {"vertices": vertices, **shares, "told apart": _told_apart(pairs)}
     return result
 
 

@@ -11,7 +11,6 @@ import math
 import statistics
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from data.atomic_write import replacing
 from data.rooms.rooms import TILES
@@ -37,26 +37,9 @@ ROWS = {
     "latentgnn_k3": Row("+ LatentGNN, K = 3", (83.7, 85.2, 56.0, 57.6)),
 }
 SETS = ("synthetic", "control")
-
-
-def _kind(kind: str, name: str) -> Callable[[dict], float | None]:
-    return lambda run: score_kinds.scores(run["kinds"])[kind][name]
-
-
-SCORES = {  # line of a table: the score of a run, a fraction, or None where there is nothing to score
-    "voxel accuracy": lambda run: run["scores"]["voxel_accuracy"],
-    "class voxel accuracy": lambda run: run["scores"]["class_voxel_accuracy"],
-} | {
-    f"{kind} objects, {name}": _kind(kind, name)
-    for name in ("right", "answered", "decided", "told apart")
-    for kind in score_kinds.KINDS
-}
 DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
 ORACLES = {"local": "the object alone", "tile": "all of a tile", "room": "all of the room"}  # what one could know
-BEGIN, END = (
-    "<!-- made by table3_report.py: -->",
-    "<!-- :made by table3_report.py -->",
-)
+BEGIN, END = "<!-- made by table3_report.py: -->", "<!-- :made by table3_report.py -->"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,9 +63,8 @@ def read_results(folder: Path) -> list[dict]:
     results = [json.loads(file.read_text()) for file in files]
     for file, result in zip(files, results, strict=True):
         if result["budget"] != results[0]["budget"]:
-            raise ValueError(f"{file} and {files[0]} have different budgets: they belong into different tables")
-    order = list(ROWS)
-    return sorted(results, key=lambda r: (list(SETS).index(r["set"]), order.index(r["row"]), r["seed"]))
+            raise ValueError(f"{file} and {files[0]} have different budgets: they belong in different tables")
+    return sorted(results, key=lambda run: (SETS.index(run["set"]), list(ROWS).index(run["row"]), run["seed"]))
 
 
 def write_report(path: Path, results: list[dict]) -> None:
@@ -124,38 +106,45 @@ def tables(results: list[dict], picture: str) -> str:
         f"![Three scores of every run, by network and set]({picture})",
         "",
     ]
-    for name, of_set in _grouped(results, "set").items():
+    for name, of_set in grouped(results, "set").items():
         lines += [f"### The {name} set", "", *_scores(of_set), ""]
         commonest = of_set[0]["scores"]["voxel_accuracy_majority"]
         lines += [f"Always the commonest class: voxel accuracy {percent(commonest)}.", ""]
-    rows = _grouped(results, "row")
+    rows = grouped(results, "row")
     return "\n".join([*lines, *_costs(rows), "", *_paper(), ""])
+
+
+def scores(run: dict) -> dict[str, float | None]:
+    """Line of a table -> score of a run, a fraction, or None where there is nothing to score."""
+    kinds = score_kinds.scores(run["kinds"])
+    return {
+        "voxel accuracy": run["scores"]["voxel_accuracy"],
+        "class voxel accuracy": run["scores"]["class_voxel_accuracy"],
+    } | {
+        f"{kind} objects, {name}": of_kind[name]
+        for name in ("right", "answered", "decided", "told apart")
+        for kind, of_kind in kinds.items()
+    }
 
 
 def _scores(results: list[dict]) -> list[str]:
     """Of one set: scores by line; networks, differences to PointNet++ and what the oracles know by column."""
-    rows = _grouped(results, "row")
+    rows, size = grouped(results, "row"), results[0]["budget"]["chunk_size"]
+    found = {row: [scores(run) for run in runs] for row, runs in rows.items()}
     base = rows.get("pointnet2", [])
     compared = [row for row in rows if row != "pointnet2" and min(len(rows[row]), len(base)) > 1]
     header = [f"{ROWS[row].title}, {len(runs)} seed{'s' * (len(runs) > 1)}" for row, runs in rows.items()]
     header += [f"{ROWS[row].title}: difference (smallest that shows)" for row in compared]
-    lines = table_head(
-        ["%, mean ± standard deviation", *header, *(f"possible, knowing {known}" for known in ORACLES.values())]
-    )
-    for name, score in SCORES.items():
-        values = {row: [score(run) for run in runs] for row, runs in rows.items()}
+    header += [f"possible, knowing {known}" for known in ORACLES.values()]
+    lines = table_head(["%, mean ± standard deviation", *header])
+    for name in scores(results[0]):
+        values = {row: [of_run[name] for of_run in of_row] for row, of_row in found.items()}
         if all(value is None for of_row in values.values() for value in of_row):
             continue
         cells = [mean_and_deviation(of_row) for of_row in values.values()]
-        for row in compared:
-            if None in values[row] + values["pointnet2"]:
-                cells.append("-")
-                continue
-            difference, interval, smallest = compare(values[row], values["pointnet2"])
-            cells.append(f"{100 * difference:+.1f} ± {100 * interval:.1f} ({100 * smallest:.1f})")
+        cells += [difference(values[row], values["pointnet2"]) for row in compared]
         kind, _, what = name.partition(" objects, ")
         known = results[0]["oracles"] if what in ("right", "decided") else {}
-        size = results[0]["budget"]["chunk_size"]
         cells += [percent(oracle_of(known, oracle, size).get(kind)) if known else "" for oracle in ORACLES]
         lines.append(table_line([name, *cells]))
     return lines
@@ -174,14 +163,12 @@ def _costs(rows: dict[str, list[dict]]) -> list[str]:
     lines = ["### Costs, and what the context layers do", "", *table_head(header)]
     for row, runs in rows.items():
         context = [run["context"] for run in runs if run["context"]]
-        means = {
-            key: np.mean([np.abs(found[key]) for found in context], axis=0) for key in (context[0] if context else ())
-        }
         cells = [ROWS[row].title, f"{runs[0]['parameters']:,}", f"{runs[0]['conv_macs'] / 1e9:.3f} G"]
         cells += [f"{runs[0]['product_macs'] / 1e6:.2f} M"]
         cells += [f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}"]
         for key, factor, digits in (("scale", 1, 3), ("change", 100, 1), ("idle", 100, 0)):
-            cells.append(", ".join(f"{factor * value:.{digits}f}" for value in means.get(key, ())))
+            means = np.mean([np.abs(found[key]) for found in context if key in found] or [[]], axis=0)
+            cells.append(", ".join(f"{factor * value:.{digits}f}" for value in means))
         lines.append(table_line(cells))
     return lines
 
@@ -194,6 +181,14 @@ def _paper() -> list[str]:
         differences = [f"{paper[i] - base[i]:+.1f}" for i in (1, 3)]
         lines.append(table_line([title, *paper, *differences]))
     return lines
+
+
+def difference(these: list[float | None], those: list[float | None]) -> str:
+    """Of two sets of seeds, in %: "+1.0 ± 2.3 (3.0)" of `compare`, "-" where a score is missing."""
+    if None in these + those:
+        return "-"
+    mean, interval, smallest = (100 * value for value in compare(these, those))
+    return f"{mean:+.1f} ± {interval:.1f} ({smallest:.1f})"
 
 
 def compare(these: list[float], those: list[float]) -> tuple[float, float, float]:
@@ -225,16 +220,12 @@ def student_quantile(p: float, freedom: int) -> float:
 
 def draw(path: Path, results: list[dict]) -> None:
     """A panel a score: its value for every network, one mark a run, the sets side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    rows = [row for row in ROWS if row in _grouped(results, "row")]
-    figure, axes = plt.subplots(1, len(DRAWN), figsize=(4.2 * len(DRAWN), 4.2), layout="constrained")
+    rows = [row for row in ROWS if row in grouped(results, "row")]
+    figure = Figure(figsize=(4.2 * len(DRAWN), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(DRAWN))
     for axis, score in zip(axes, DRAWN, strict=True):
-        for number, (name, of_set) in enumerate(_grouped(results, "set").items()):
-            found = [(rows.index(run["row"]) + 0.3 * number - 0.15, SCORES[score](run)) for run in of_set]
+        for number, (name, of_set) in enumerate(grouped(results, "set").items()):
+            found = [(rows.index(run["row"]) + 0.3 * number - 0.15, scores(run)[score]) for run in of_set]
             places, values = zip(*[(place, 100 * value) for place, value in found if value is not None], strict=True)
             axis.plot(places, values, "os"[number], color=f"C{number}", alpha=0.7, label=f"{name} set, a run")
         axis.set_xticks(range(len(rows)), [textwrap.fill(ROWS[row].title.removeprefix("+ "), 12) for row in rows])
@@ -242,14 +233,11 @@ def draw(path: Path, results: list[dict]) -> None:
         axis.grid(True, axis="y", alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
-def _grouped(results: list[dict], key: str) -> dict[str, list[dict]]:
-    groups: dict[str, list[dict]] = {}
-    for result in results:
-        groups.setdefault(result[key], []).append(result)
-    return groups
+def grouped(results: list[dict], key: str) -> dict[str, list[dict]]:
+    """The results by their entry `key`, in the order in which that first occurs."""
+    return {value: [run for run in results if run[key] == value] for value in dict.fromkeys(r[key] for r in results)}
 
 
 def table_head(header: list[str]) -> list[str]:

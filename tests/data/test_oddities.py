@@ -22,6 +22,14 @@ def test_nothing_is_odd_about_a_room(room):
     assert told(room, FINE) == told(room + 1000, FINE) == []
 
 
+@pytest.mark.parametrize(
+    "size", [(1.5, 2.0, 2.4), (1.8, 2.2, 2.4), (1.5, 6.0, 2.5)], ids=["bathroom", "bathroom", "corridor"]
+)
+def test_low_rooms_may_have_walls_that_are_larger_than_the_floor(size):
+    shell = box_mesh(np.array(size), np.full(3, 0.3), np.random.default_rng(0), inside_out=True)
+    assert told(shell.xyz.astype(np.float32), FINE) == []
+
+
 def test_strays_are_counted_and_do_not_count_as_the_room(room):
     stray = np.float32([[40, 1, 1], [2, 1, -300]])
     (what,) = told(np.concatenate([room, stray]), FINE)

@@ -185,7 +185,7 @@ def test_categories_that_the_table_lacks(write_raw_scan, label_table_file, tmp_p
         path.write_text(json.dumps(content))
     assert preprocess(tmp_path, "--labels", label_table_file, "--shard", "1/3") == 0
     said = capsys.readouterr().out
-    assert "1 categories of 1 scans read (0 were whole already and not looked at)" in said and "'gizmo' (2)" in said
+    assert "1 categories of 1 scans read are not in the label table" in said and "'gizmo' (2)" in said
     assert preprocess(tmp_path, "--labels", label_table_file) == 1
     said = capsys.readouterr().out
     assert "1 categories of 1 scans read (1 were whole already and not looked at)" in said
@@ -202,7 +202,7 @@ def test_odd_scans_are_told_and_kept_as_they_are(write_raw_scan, tmp_path, capsy
     assert preprocess(tmp_path) == 0
     said = capsys.readouterr().out
     assert said.count("odd: ") == 1 and re.search("odd: scene0001_00: .* small for a room", said)
-    assert "1 of 2 scans read (0 were whole already and not looked at) look odd" in said
+    assert "1 of 2 scans read look odd" in said
     np.testing.assert_array_equal(read_scene(tmp_path / "out" / "scenes" / "scene0001_00.h5").xyz, raw.xyz)
 
 

@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(scenes, tmp_path):
     epoch_2 = ChunkBatches(6, 2, seed=0, rank=1, world_size=2)
     epoch_2.set_epoch(2)
     ((_, _, scene),) = next(iter(epoch_2))
-    message = r"error: loss nan, gradient norm nan in epoch 2, step 4, with (.*)\. Nothing after"
+    message = r"error: loss nan, gradient norm nan in epoch 2, step 4, with scene (.*)\. Nothing after"
     assert re.findall(message, ended.stderr) == [f"room{scene}_00"]
     assert last(tmp_path)["epoch"] == 1
 

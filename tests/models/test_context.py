@@ -96,3 +96,24 @@ def test_mask_rcnn_takes_layers_from_the_same_table(config):
         ("backbone.body.layer3", MeanFeature, 3),
     ]
     assert not context_layers(MaskRCNNConfig(context="none"))
+
+
+def test_an_option_that_the_configuration_does_not_have_is_named(monkeypatch):
+    class Heads(nn.Module):
+        def __init__(self, channels, heads):
+            super().__init__()
+
+    monkeypatch.setitem(CONTEXTS, "heads", Heads)
+    with pytest.raises(ValueError, match="'heads' cannot be made.*heads"):
+        PointNet2(PointNet2Config(context="heads"))
+
+
+def test_a_layer_may_take_the_radii_and_they_stay_an_option_of_every_network(monkeypatch):
+    class OfRadii(nn.Identity):
+        def __init__(self, channels, radii):
+            super().__init__()
+            self.radii = radii
+
+    monkeypatch.setitem(CONTEXTS, "of_radii", OfRadii)
+    assert PointNet2(PointNet2Config(context="of_radii")).context1.radii == (0.1, 0.2, 0.4, 0.8)
+    assert "radii" not in options_of("of_radii")

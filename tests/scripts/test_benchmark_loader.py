@@ -8,8 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-from data.datasets import scene_files
-from data.scenes import read_manifest
 from scripts.benchmarks import loader
 
 TINY = ["--vertices", 3000, "--rounds", 2, "--batch-size", 2]
@@ -35,13 +33,12 @@ def short_step(monkeypatch):
     monkeypatch.setattr(loader, "time_step", lambda chunks, batch_size, device, rounds: [0.01] * rounds)
 
 
-def test_scenes_are_a_preprocessed_data_set_of_files_of_their_own(tmp_path, monkeypatch):
+def test_scenes_are_files_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "DISTINCT", 2)
-    loader.make_scenes(tmp_path, scenes=5, vertices=3000)
-    scenes = scene_files(tmp_path, read_manifest(tmp_path), "train")
+    scenes = loader.make_scenes(tmp_path, scenes=5, vertices=3000)
     assert len(scenes) == 5
     assert all(scene.path.stat().st_nlink == 1 for scene in scenes)
-    points = [scene.read_points(())[0] for scene in scenes]  # refuses a file that is not the manifest's scene
+    points = [scene.read_points(())[0] for scene in scenes]  # refuses another size or name
     assert not np.array_equal(points[0], points[1])
     assert np.array_equal(points[0], points[2]) and np.array_equal(points[1], points[3])
     assert all((scene.nyu40_histogram > 0).sum() > 1 and scene.nyu40_histogram.sum() == 3000 for scene in scenes)

@@ -38,7 +38,7 @@ def network(tmp_path_factory):
     """The export folder of an untrained network, with its last.pt beside it."""
     folder = tmp_path_factory.mktemp("run")
     model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
-    checkpoint.save(folder / "last.pt", model, {"features": []})
+    checkpoint.save(folder / "last.pt", model, {})  # a setting that it does not name has its default
     checkpoint.export(folder / "export", model)
     return folder / "export"
 
@@ -289,6 +289,8 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     assert "holds no readable model.safetensors" in run(tmp_path)[2]
     assert run(network, "--scale", "0")[0] == 2
     assert predict.main(["--checkpoint", str(network), "--input", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert predict.main(["--checkpoint", str(network), "--input", str(source), "--out", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
     assert predict.main(["--checkpoint", str(network), "--input", str(source), "--out", str(source)]) == 2
     whole = source.read_bytes()

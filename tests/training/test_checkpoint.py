@@ -219,3 +219,9 @@ def test_a_broken_export_is_refused(model, tmp_path, damage):
         config.write_text(json.dumps([1]) if damage == "list" else "{")
     with pytest.raises(checkpoint.CheckpointError, match=f"{tmp_path}: holds no readable.*; give the export folder"):
         checkpoint.load(tmp_path)
+
+
+def test_a_network_of_another_number_of_classes_is_refused(tmp_path):
+    checkpoint.export(tmp_path / "export", pointnet2.build(pointnet2.PointNet2Config(num_classes=13), seed=0))
+    with pytest.raises(checkpoint.CheckpointError, match="13 classes.*21"):
+        checkpoint.load(tmp_path / "export")
