@@ -1,7 +1,7 @@
 # make demo   the whole path on generated rooms: scans, preprocessing, training, evaluation; minutes on a laptop
 # make test   style check and tests
 # make test-oldest   the data's tests with the oldest versions that requirements.txt allows; they need no torch
-# make test-oldest-torch   all tests with the oldest torch too: several GB, minutes
+# make test-oldest-torch   all tests with the oldest torch too, but for torch.compile and torch.export: several GB
 # make faults   every fault injection, the long ones too: processes killed, disks full, files damaged
 # make test-gpu-compile   the GPU's kernels compiled for every architecture; no GPU needed
 # make test-coco   the tests of Mask R-CNN on COCO, in an environment of their own, .venv-coco: several GB, minutes
@@ -33,7 +33,9 @@ test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/python -m pytest -rs -m "not slow" $(NO_TORCH)
 
 test-oldest-torch: .venv-oldest-torch/installed
-	.venv-oldest-torch/bin/python -m pytest -rs -m "not slow" --ignore tests/data/test_coco.py --ignore tests/ops/test_gpu_compile.py
+	.venv-oldest-torch/bin/python -m pytest -rs -m "not slow" -k "not compile and not exports" \
+	    --ignore tests/ops/test_gpu.py --ignore tests/ops/test_gpu_compile.py
+	TRITON_INTERPRET=1 .venv-oldest-torch/bin/python -m pytest -rs -k "not compile" tests/ops/test_gpu.py
 
 faults: $(INSTALLED)
 	.venv/bin/python -m pytest -rs tests/faults

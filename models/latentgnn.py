@@ -107,8 +107,8 @@ class LatentGNN(nn.Module):
             raise ValueError(f"LatentGNN takes points {points}, or maps {maps}, got {tuple(x.shape)}")
         if is_half_precision(self, self.mixture[0].weight, x, mixed=True):
             return in_float32(self, x)
-        has_autocast = torch.amp.is_autocast_available(x.device.type)  # the meta device has none
-        with torch.autocast(x.device.type, enabled=False) if has_autocast else contextlib.nullcontext():
+        # The meta device has no autocast
+        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             # A transposed view is as good an operand of a matrix product as a copy would be
             update = self.propagate(wide.transpose(1, 2) if is_rows else wide.flatten(2))  # (B, C, N)

@@ -34,6 +34,6 @@ class SharedMLP(nn.Module):
 
     def from_first_to_last(self, x: Tensor, multiplicity: Tensor | None = None) -> Tensor:
         """(R, channels[1]) after the first linear layer -> (R, channels[-1]) after the last one."""
-        for norm, linear in zip(self.norms, self.linears[1:], strict=False):
+        for norm, linear in zip(self.norms[:-1], self.linears[1:], strict=True):
             x = linear(batch_norm_relu(x, norm, multiplicity))  # (R, C)
         return x
