@@ -6,6 +6,7 @@ import sys
 import urllib.error
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -64,9 +65,19 @@ def test_the_run_folder_is_that_of_the_point_clouds(run):
     assert all(body[f"layer{layer}"].context.scale.item() != 0 for layer in (2, 3, 4))
 
 
+@pytest.mark.parametrize("flags", [["--kernels", "2"], ["--stride", "8"]])
+@pytest.mark.parametrize("model", ["mask_rcnn", "non_local"])
+def test_a_flag_of_another_models_layer_is_refused(model, flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_coco.parse(["--data", "x", "--model", model, *flags])
+    assert stopped.value.code == 2 and flags[0] in capsys.readouterr().err
+    assert train_coco.parse(["--data", "x", *flags]).model == "latentgnn"
+
+
 def test_batches_go_on_in_the_midst_of_an_epoch():
     batches = ChunkBatches(num_scenes=7, batch_size=2, seed=0)  # three steps an epoch
-    whole, resumed = (list(islice(train_coco.batches_from(step, batches, batches), 9 - step)) for step in (0, 4))
+    runs = (SimpleNamespace(step=step) for step in (0, 4))
+    whole, resumed = (list(islice(train_coco.batches_from(run, batches, batches), 9 - run.step)) for run in runs)
     assert resumed == whole[4:] and [batch[0][:2] for batch in resumed] == [(1, 2), (1, 4), (2, 0), (2, 2), (2, 4)]
 
 
@@ -97,7 +108,7 @@ def test_a_run_of_other_settings_is_refused(run, coco_data, capsys):
 def test_losses_that_are_not_finite_end_the_run_by_name(coco_data, tmp_path, capsys):
     assert train_coco.main(arguments(coco_data, tmp_path / "bad", "--lr", "1e30", "--warmup", "0")) == 1
     message = capsys.readouterr().err
-    assert "with images [1" in message and "lower --lr" in message
+    assert "with image 1" in message and "lower --lr" in message
     assert not (tmp_path / "bad" / "checkpoints" / "last.pt").exists()
 
 
