@@ -128,8 +128,8 @@ def write_report(
             write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
         print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
     counts = add_counts(results)
-    if not counts["vertex"].any():
-        print("no scene of this split has labels: nothing to score")
+    if not counts["vertex"][1:].any():
+        print("no vertex of this split is annotated: nothing to score")
         return
     report = {**metrics.scores(counts), **facts}
     write_per_scene(out / "per_scene.csv", results)

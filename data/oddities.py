@@ -23,16 +23,20 @@ class Oddity(NamedTuple):
     advice: str  # in flags of scripts/predict.py, where it has one
 
 
-def oddities(xyz: np.ndarray, step: float, scale: float = 1.0, up: str = "z") -> list[Oddity]:
+def oddities(
+    xyz: np.ndarray, step: float, scale: float = 1.0, up: str = "z", used: np.ndarray | None = None
+) -> list[Oddity]:
     """What is odd about the vertices xyz (n, 3), in metres and with +z up.
 
     Args: step between neighbouring numbers that the file could hold, in metres; scale and up: how the file's own
-        coordinates were turned into xyz, for the advice.
+        coordinates were turned into xyz, for the advice; used (k,): the vertices whose density counts, None for all.
     """
     found = []
     if step > FINE_STEP:
         what = f"so far from 0 that its float coordinates have steps of {step:.2g} m"
         found.append(Oddity(what, "export them as double, or moved"))
+    used = xyz if used is None else xyz[used]
+    used = used - used.min(axis=0)
     low, high = np.quantile(xyz, [STRAY_SHARE, 1 - STRAY_SHARE], axis=0)
     margin = (high - low) / 2 + STRAY
     stray = ((xyz < low - margin) | (xyz > high + margin)).any(axis=1)
@@ -48,7 +52,7 @@ def oddities(xyz: np.ndarray, step: float, scale: float = 1.0, up: str = "z") ->
         found.append(Oddity(f"{xyz[:, 2].max():.4g} m is tall for a room", advice))
     if xyz.max() < SMALL:
         found.append(Oddity(f"{size} m is small for a room", "if the unit is not the metre, give --scale"))
-    if (density := len(xyz) / len(cubes(xyz, CUBE)[0])) > DENSE:
+    if (density := len(used) / len(cubes(used, CUBE)[0])) > DENSE:
         advice = "if the network knows fewer, give --spacing the distance of the vertices that it was trained on"
         found.append(Oddity(f"dense: {density:.0f} vertices in a cube of 10 cm", f"{advice} (generated rooms: 0.05)"))
     area = plane_areas(xyz)

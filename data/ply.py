@@ -49,7 +49,8 @@ def read_mesh(path) -> Mesh:
     if not finite.all():
         raise ScanError(f"{path}: {np.count_nonzero(~finite)} vertices have NaN or infinite coordinates")
     if (extent := float(np.ptp(exact, axis=0).max())) > MAX_EXTENT:
-        raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: coordinates have to be in metres")
+        advice = "coordinates have to be in metres, and vertices that are far away removed"
+        raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: {advice}")
     colour = None
     if any(key in ply["vertex"] for key in RGB):
         colour = np.stack([ply_column(path, ply, "vertex", key, "u") for key in RGB], axis=1)

@@ -24,12 +24,12 @@ from data.scannet import (
     SPLIT_SIZES,
     named_categories,
     official_split,
-    read_axis_alignment,
     read_label_table,
     read_scan,
     scan_files,
 )
 from data.scenes import (
+    FIELDS,
     FORMAT_VERSION,
     MANIFEST,
     SCENE_NAME,
@@ -63,9 +63,10 @@ class Outcome:
     scan_id: str
     cause: str | None = None  # of its failure
     entry: dict | None = None  # for the manifest
-    is_new: bool = False  # the scan was read and its scene written; else the scene of an earlier run was kept
+    is_new: bool = False  # the scene was written; else it was there already
     unknown: Counter = field(default_factory=Counter)  # instances by category, of those that the label table lacks
     odd: list[Oddity] = field(default_factory=list)
+    offset: np.ndarray | None = None  # (3,), by which map coordinates were moved
     unaligned: bool = False  # --axis-align found no alignment
 
 
@@ -234,30 +235,26 @@ def attempt(task: Task) -> Outcome:
 
 
 def preprocess(task: Task) -> Outcome:
-    """Make the scene file unless it is whole. Raises ScanError or SceneError."""
+    """Make the scene file unless it holds the same already. Raises ScanError or SceneError."""
     path, outcome = task.out / "scenes" / f"{task.scan_id}.h5", Outcome(task.scan_id)
-    if task.axis_align and read_axis_alignment(info := scan_files(task.folder)["info"]) is None:
-        if task.split != "test":
-            raise ScanError(f"{info}: there is no axisAlignment, and --axis-align needs one of every {task.split} scan")
-        outcome.unaligned = True
     source = fingerprint(task)
-    try:
-        scene = read_scene(path, fields=None)  # reads all, so verifies all
-        outcome.is_new = scene.source != source
-    except SceneError:
-        outcome.is_new = True
-    if outcome.is_new:
-        scan = read_scan(task.folder, task.label_table)
-        xyz, offset = scan.xyz, scan.offset
-        if task.axis_align and not outcome.unaligned:
-            exact = xyz if offset is None else xyz + offset
-            xyz, offset = near_origin(exact @ scan.axis_alignment[:3, :3].T + scan.axis_alignment[:3, 3])
-        normal = vertex_normals(xyz, scan.faces) if task.normals else None
-        scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, offset, source)
-        outcome.unknown, outcome.odd = scan.unknown, oddities(xyz, scan.step)
-    labelled = scene.nyu40 is not None
+    scan = read_scan(task.folder, task.label_table)
+    labelled = scan.nyu40 is not None
     if not labelled and task.split != "test":
         raise ScanError(f"{task.folder}: has neither labels.ply nor aggregation, and {task.split} scans need labels")
+    xyz, offset = scan.xyz, scan.offset
+    if task.axis_align and scan.axis_alignment is None:
+        if task.split != "test":
+            info = scan_files(task.folder)["info"]
+            raise ScanError(f"{info}: there is no axisAlignment, and --axis-align needs one of every {task.split} scan")
+        outcome.unaligned = True
+    elif task.axis_align:
+        exact = xyz if offset is None else xyz + offset
+        xyz, offset = near_origin(exact @ scan.axis_alignment[:3, :3].T + scan.axis_alignment[:3, 3])
+    normal = vertex_normals(xyz, scan.faces) if task.normals else None
+    scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, offset, source)
+    outcome.unknown, outcome.odd, outcome.offset = scan.unknown, oddities(xyz, scan.step), offset
+    outcome.is_new = not is_stored(scene, path)
     if outcome.is_new:
         write_scene(path, scene)
     outcome.entry = {
@@ -268,6 +265,16 @@ def preprocess(task: Task) -> Outcome:
         "nyu40_histogram": np.bincount(scene.nyu40 if labelled else [], minlength=NUM_NYU40).tolist(),
     }
     return outcome
+
+
+def is_stored(scene: Scene, path: Path) -> bool:
+    """Whether the file is whole and holds just this scene."""
+    try:
+        found = read_scene(path, fields=None)
+    except SceneError:
+        return False
+    kept = [np.array_equal(getattr(found, name), getattr(scene, name)) for name in (*FIELDS, "offset")]
+    return found.source == scene.source and all(kept)
 
 
 def fingerprint(task: Task) -> str:
@@ -281,15 +288,15 @@ def fingerprint(task: Task) -> str:
 
 
 def print_oddities(done: list[Outcome], label_table: dict[str, int] | None):
-    """What was odd in the scans that were read; those whose scenes were kept are not read again."""
-    read = [outcome for outcome in done if outcome.is_new]
-    kept = len(done) - len(read)
-    of_scans = f"of {len(read)} scans read" + (f" ({kept} were whole already and not looked at)" if kept else "")
-    if unknown := sum((outcome.unknown for outcome in read), Counter()):
-        named = named_categories(unknown, label_table)
+    """What was odd in the scans that were read."""
+    if unknown := sum((outcome.unknown for outcome in done), Counter()):
+        named, of_scans = named_categories(unknown, label_table), f"of {len(done)} scans"
         print(f"{len(unknown)} categories {of_scans} are not in the label table, so not annotated: {named}")
-    if odd := sum(bool(outcome.odd) for outcome in read):
-        print(f"{odd} {of_scans} look odd (metres with +z up are expected); nothing was changed")
+    if odd := sum(bool(outcome.odd) for outcome in done):
+        print(f"{odd} of {len(done)} scans look odd (metres with +z up are expected); nothing was changed")
+    if moved := [outcome for outcome in done if outcome.offset is not None]:
+        first = f"{moved[0].scan_id} by {' '.join(f'{distance:.0f}' for distance in moved[0].offset)} m"
+        print(f"{len(moved)} scans have map coordinates and were moved, {first}; their scenes keep the offset")
     if unaligned := [outcome.scan_id for outcome in done if outcome.unaligned]:
         print(f"{len(unaligned)} test scans have no axisAlignment and stay as they are: {', '.join(unaligned)}")
 

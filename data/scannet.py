@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data.labels import NUM_NYU40
-from data.ply import ScanError, ply_column, read_mesh, read_ply
+from data.ply import ScanError, coordinate_step, ply_column, read_mesh, read_ply
 
 SPLIT_SIZES = {"train": 1201, "val": 312, "test": 100}  # scans, ScanNet v2
 FIRST_TEST_SPACE, LAST_TEST_SPACE = 707, 806
@@ -162,13 +162,14 @@ def read_axis_alignment(path) -> np.ndarray | None:
     try:
         if not path.is_file():
             return None
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise ScanError(f"{path}: cannot be read ({error})") from error
     values = {key.strip(): value for key, _, value in (line.partition("=") for line in lines)}
     if "axisAlignment" not in values:
-        if close := [key for key in values if difflib.get_close_matches("axisalignment", [key.lower()], cutoff=0.8)]:
-            raise ScanError(f"{path}: has the key '{close[0]}'; it has to be spelt axisAlignment")
+        keys = [re.split(r"[=:\s]", line.strip(), maxsplit=1)[0] for line in lines]
+        if close := [key for key in keys if difflib.get_close_matches("axisalignment", [key.lower()], cutoff=0.8)]:
+            raise ScanError(f"{path}: has the key '{close[0]}'; it has to be written axisAlignment = 16 numbers")
         return None
     try:
         matrix = np.array([float(number) for number in values["axisAlignment"].split()]).reshape(4, 4)
@@ -189,13 +190,17 @@ def _labels_from_ply(path, stray, mesh):
     labels = ply_column(path, ply, "vertex", "label", "iu")
     if len(labels) != len(mesh.xyz):
         raise ScanError(f"{path}: {len(labels)} labels for the mesh's {len(mesh.xyz)} vertices")
-    xyz = np.stack([ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"], axis=1).astype(np.float64)
+    columns = [ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"]
+    xyz = np.stack(columns, axis=1).astype(np.float64)
     there = mesh.xyz if mesh.offset is None else mesh.xyz + mesh.offset
     apart = ~(np.abs(xyz - there).max(axis=1) <= SAME_PLACE)  # NaN too
     if apart.any():
-        first = np.flatnonzero(apart)[0]
+        first, step = np.flatnonzero(apart)[0], max(coordinate_step(columns), mesh.step)
+        cause = "not the mesh's, or in another order"
+        if step > SAME_PLACE:
+            cause += f", or one of the files has coordinates too coarse to tell (steps of {step:.2g} m)"
         raise ScanError(
-            f"{path}: its vertices are not the mesh's, or in another order: vertex {first} is at {_place(xyz[first])}, "
+            f"{path}: its vertices are {cause}: vertex {first} is at {_place(xyz[first])}, "
             f"the mesh's at {_place(there[first])}. Write it again with the mesh's own vertices"
         )
     labels = np.where(np.isin(labels, list(stray)), 0, labels)

@@ -33,7 +33,7 @@ FILTER_IDS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_
 MAY_BE_ABSENT = ("nyu40", "faces")  # read as None: a scan without labels, a cloud without a mesh
 WITHOUT = {  # what to do about a field that is asked for and not there
     "normal": "run scripts/preprocess_scannet.py with --normals",
-    "colour": "the scan has no colours, so use networks without the feature 'colour'",
+    "colour": "the scan has no colours: train without --features colour",
 }
 
 

@@ -137,7 +137,8 @@ class PointNet2(nn.Module):
         In evaluation mode torch.export takes B and N (to ops.MAX_POINTS) as dynamic, and torch.jit.trace gives the same
         logits for the traced shape; what either saves needs `import ops` where it runs. Weights of half precision are
         computed with in float32, and the logits are of the points' dtype.
-        Raises ValueError for another shape or dtype than the weights', under torch.onnx.export, and in training mode
+        Raises ValueError for another shape or dtype than the weights', under torch.onnx.export(dynamo=False) (the other
+        exporter refuses by itself: ONNX has none of the point operators), and in training mode
         for weights of half precision or a batch of a single point.
         """
         _check(self, points)

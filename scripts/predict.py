@@ -98,7 +98,9 @@ def _run(args: argparse.Namespace) -> int:
         f"{checkpoint.weights_sha256(model)[:8]}"
     )
     first, cube = chunks.cubes(xyz, args.spacing)
-    for warning in warnings(ply, xyz[first], seen, args.scale, args.up):
+    if args.spacing:
+        print(f"one vertex in each cube of {args.spacing:g} m is predicted: {len(first)}")
+    for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
         print(f"warning: {warning}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +143,8 @@ def feature(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
     """(V, C) float32, the network's point feature "colour" in [0, 1] or "normal"."""
     vertex = ply["vertex"]
     if name == "colour":
+        if not all(channel in vertex for channel in RGB):
+            raise ScanError(f"{path}: the network takes colours; give the vertices uchar red, green and blue")
         prefix = KEPT if all(KEPT + channel in vertex for channel in RGB) else ""  # beside those of a prediction
         colour = np.stack([ply_column(path, ply, "vertex", prefix + channel, "u") for channel in RGB], axis=1)
         return colour.astype(np.float32) / np.iinfo(colour.dtype).max
@@ -155,13 +159,13 @@ def feature(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
     return turned(np.nan_to_num(normal), up).astype(np.float32)
 
 
-def warnings(ply: PlyData, xyz: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:
-    """What to tell of the input. xyz (n, 3): those of the vertices `seen` (V,) that the network is given."""
+def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:
+    """What to tell of the input. xyz (n, 3): of the vertices `seen` (V,); the network is given the `first` (k,)."""
     found = []
     if not seen.all():
         found.append(f"{np.sum(~seen)} vertices have NaN or infinite coordinates: they get label 0")
     step = scale * coordinate_step([ply["vertex"][axis][seen] for axis in "xyz"])
-    return found + [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up)]
+    return found + [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up, first)]
 
 
 def class_summary(classes: np.ndarray) -> str:

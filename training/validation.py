@@ -37,6 +37,8 @@ class Validation:
         self.history.record(epoch, "val", numbers)
         if epoch:
             self.history.show(lambda board: self._show(board, model, epoch, counts))
+        if scores["voxel_accuracy"] is None:
+            self.history.say("none of the validation vertices is annotated: there is nothing to score")
         accuracy, commonest = scores["voxel_accuracy"], scores["voxel_accuracy_majority"]
         self.history.say(
             f"validation {f'after epoch {epoch}' if epoch else 'before training'}\n{class_table(scores)}\n"

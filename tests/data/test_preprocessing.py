@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from data import preprocessing
 from data.coloured_ply import write_comparison
 from data.ply import vertex_normals
 from data.scannet import read_scan, scan_files
-from data.scenes import FIELDS, read_manifest, read_scene
+from data.scenes import FIELDS, read_manifest, read_scene, write_scene
 from scripts import preprocess_scannet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -132,7 +133,7 @@ def test_a_scan_without_axis_alignment(write_raw_scan, tmp_path, capsys):
     np.testing.assert_array_equal(raw.xyz, scene.xyz)
 
 
-def test_map_coordinates(write_raw_scan, tmp_path):
+def test_map_coordinates(write_raw_scan, tmp_path, capsys):
     """Moved before they are rounded; the offset is kept, through an alignment too, and pictures stand in place."""
     folder = write_raw_scan()
     files = scan_files(folder)
@@ -149,6 +150,9 @@ def test_map_coordinates(write_raw_scan, tmp_path):
             vertex[axis] += distance
         PlyData([PlyElement.describe(vertex, "vertex"), ply["face"]]).write(str(files[role]))
     assert preprocess(tmp_path, "--normals") == 0
+    assert (
+        "1 scans have map coordinates and were moved, scene0000_00 by 450000 5411932 103 m" in capsys.readouterr().out
+    )
     scene = read_scene(path, None)
     np.testing.assert_allclose(scene.xyz + scene.offset - place, plain.xyz, atol=1e-6)
     np.testing.assert_allclose(scene.normal, vertex_normals(plain.xyz, plain.faces), atol=1e-3)
@@ -159,6 +163,23 @@ def test_map_coordinates(write_raw_scan, tmp_path):
     scene = read_scene(path)
     x, y, z = (plain.xyz + place).T
     np.testing.assert_allclose(scene.xyz + scene.offset, np.stack([2 - y, 3 + x, z], 1), rtol=0, atol=1e-6)
+
+
+def test_a_scene_that_the_scan_contradicts_is_not_kept(write_raw_scan, tmp_path, capsys):
+    """Such as one that was made of labels in another order before they were compared."""
+    files = scan_files(write_raw_scan())
+    assert preprocess(tmp_path) == 0
+    path = tmp_path / "out" / "scenes" / "scene0000_00.h5"
+    expected = path.read_bytes()
+    scene = read_scene(path, None)
+    write_scene(path, dataclasses.replace(scene, nyu40=scene.nyu40[::-1].copy()))
+    assert preprocess(tmp_path) == 0
+    assert "1 scenes made, 0 were whole already" in capsys.readouterr().out.splitlines()[-1]
+    assert path.read_bytes() == expected
+    ply = PlyData.read(str(files["labels"]), mmap=False)
+    ply["vertex"].data = ply["vertex"].data[::-1].copy()
+    ply.write(str(files["labels"]))
+    assert preprocess(tmp_path) == 1
 
 
 def test_a_scan_without_colours(write_raw_scan, tmp_path):
@@ -185,11 +206,11 @@ def test_categories_that_the_table_lacks(write_raw_scan, label_table_file, tmp_p
         path.write_text(json.dumps(content))
     assert preprocess(tmp_path, "--labels", label_table_file, "--shard", "1/3") == 0
     said = capsys.readouterr().out
-    assert "1 categories of 1 scans read are not in the label table" in said and "'gizmo' (2)" in said
+    assert "1 categories of 1 scans are not in the label table" in said and "'gizmo' (2)" in said
     assert preprocess(tmp_path, "--labels", label_table_file) == 1
     said = capsys.readouterr().out
-    assert "1 categories of 1 scans read (1 were whole already and not looked at)" in said
-    assert "'Wall' (1, 'wall' is probably meant)" in said
+    assert "2 categories of 2 scans are not" in said  # of those that were whole already, too
+    assert "'Wall' (1, 'wall' is probably meant)" in said and "'gizmo' (2)" in said
     manifest = read_manifest(tmp_path / "out")
     assert list(manifest["failed"]) == ["scene0002_00"] and "'gizmo' (3)" in manifest["failed"]["scene0002_00"]
     nyu40 = read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5").nyu40
@@ -202,7 +223,7 @@ def test_odd_scans_are_told_and_kept_as_they_are(write_raw_scan, tmp_path, capsy
     assert preprocess(tmp_path) == 0
     said = capsys.readouterr().out
     assert said.count("odd: ") == 1 and re.search("odd: scene0001_00: .* small for a room", said)
-    assert "1 of 2 scans read look odd" in said
+    assert "1 of 2 scans look odd" in said
     np.testing.assert_array_equal(read_scene(tmp_path / "out" / "scenes" / "scene0001_00.h5").xyz, raw.xyz)
 
 

@@ -604,12 +604,22 @@ def test_bad_axis_alignment(write_raw_scan, value, message):
         read_scan(folder)
 
 
-@pytest.mark.parametrize("key", ["axisalignment", "axis_alignment", "axisAlignement", "AxisAlignment"])
+@pytest.mark.parametrize(
+    "key",
+    ["axisalignment =", "axis_alignment =", "axisAlignement=", "AxisAlignment =", "axisAlignment:", "axisAlignment"],
+)
 def test_a_misspelt_axis_alignment(write_raw_scan, key):
     folder = write_raw_scan()
-    scan_files(folder)["info"].write_text(f"sceneType = Office\n{key} = 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\n")
-    with pytest.raises(ScanError, match=f"scene0000_00.txt: has the key '{key}'.*axisAlignment"):
+    scan_files(folder)["info"].write_text(f"sceneType = Office\n{key} 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\n")
+    with pytest.raises(ScanError, match="scene0000_00.txt: has the key '[aA]xis.*to be written axisAlignment = 16"):
         read_scan(folder)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_key(write_raw_scan):
+    folder = write_raw_scan()
+    expected, info = read_scan(folder).axis_alignment, scan_files(folder)["info"]
+    info.write_text("\ufeff" + info.read_text(), encoding="utf-8")
+    np.testing.assert_array_equal(read_scan(folder).axis_alignment, expected)
 
 
 def test_a_missing_folder(tmp_path):

@@ -177,7 +177,7 @@ def test_what_is_odd_is_said(room, change, warning):
     xyz = change(room[0] if warning else room[0][:2000])
     ply = PlyData([element("vertex", dict(zip("xyz", xyz.T, strict=True)))])
     points, seen = predict.coordinates("in.ply", ply, 1.0, "z")
-    found = predict.warnings(ply, points, seen, 1.0, "z")
+    found = predict.warnings(ply, points, np.arange(len(points)), seen, 1.0, "z")
     if warning is None:
         assert found == []
     else:
