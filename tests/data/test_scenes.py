@@ -65,7 +65,7 @@ def test_fields_not_asked_for_or_absent_are_none(tmp_path):
 def test_a_scan_without_colours(tmp_path):
     write_scene(tmp_path / "a.h5", make_scene(colour=None))
     assert read_scene(tmp_path / "a.h5", None).colour is None
-    with pytest.raises(SceneError, match="no 'colour'.*without the feature"):
+    with pytest.raises(SceneError, match="no 'colour'.*without --features colour"):
         read_scene(tmp_path / "a.h5", ["colour"])
 
 
