@@ -40,7 +40,14 @@ from models.batch_norm import set_batch_norm_momentum
 from models.context import CONTEXTS, contexts_of_models
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
-from training.arguments import add_network_flags, choose_device, flags_of_file, network_fields, whole_number
+from training.arguments import (
+    add_network_flags,
+    choose_device,
+    flags_of_file,
+    network_fields,
+    refuse_options,
+    whole_number,
+)
 from training.loop import Run, refuse_infinite_weights, steps
 from training.losses import weighted_cross_entropy_sum
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
@@ -112,11 +119,10 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     parser = _parser()
     given = parser.parse_args(argv)
     args = parser.parse_args([*flags_of_file(given.config, parser), *argv]) if given.config else given
-    for name in foreign_flags(args.model):
-        default = parser.get_default(name)
-        if (value := getattr(given, name)) != default:
-            parser.error(f"--{name.replace('_', '-')} {value} is no option of --model {args.model}; leave it out")
-        if getattr(args, name) != default:
+    given.model, foreign = args.model, foreign_flags(args.model)
+    refuse_options(parser, given, foreign)
+    for name in foreign:
+        if getattr(args, name) != (default := parser.get_default(name)):
             print(f"--config {args.config}: {name} is no option of {args.model}, and ignored")
             setattr(args, name, default)
     try:

@@ -10,11 +10,11 @@ from plyfile import PlyData, PlyElement, PlyListProperty
 
 from data.atomic_write import replacing
 from data.labels import CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.ply import RGB, in_place
 from data.scenes import read_scene
 
 UNLABELLED = (205, 205, 205)  # not annotated, or outside the 20 classes
 RIGHT, WRONG = (0, 158, 115), (213, 94, 0)  # green and red that the colour-blind can tell apart (Okabe and Ito, 2008)
-RGB = ("red", "green", "blue")
 KEPT = "input_"  # before the name of a property that the prediction takes the place of
 
 
@@ -63,7 +63,7 @@ def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray) -> N
     Args: predicted (V,) classes 1..20. Raises SceneError if the scene file cannot be read.
     """
     scene = read_scene(scene_file, ("xyz", "nyu40", "faces"))
-    xyz = scene.xyz if scene.offset is None else scene.xyz + scene.offset
+    xyz = in_place(scene.xyz, scene.offset)
     nyu40 = CLASS_TO_NYU40[predicted]
     views = {"prediction": (class_colours(nyu40), nyu40)}
     if scene.nyu40 is not None:

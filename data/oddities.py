@@ -35,8 +35,7 @@ def oddities(
     if step > FINE_STEP:
         what = f"so far from 0 that its float coordinates have steps of {step:.2g} m"
         found.append(Oddity(what, "export them as double, or moved"))
-    used = xyz if used is None else xyz[used]
-    used = used - used.min(axis=0)
+    density = vertices_a_cube(xyz if used is None else xyz[used])
     low, high = np.quantile(xyz, [STRAY_SHARE, 1 - STRAY_SHARE], axis=0)
     margin = (high - low) / 2 + STRAY
     stray = ((xyz < low - margin) | (xyz > high + margin)).any(axis=1)
@@ -46,13 +45,12 @@ def oddities(
         found.append(Oddity(what, "if they are no part of the room, remove them"))
         xyz = xyz[~stray]
     xyz = xyz - xyz.min(axis=0)
-    size = sizes(xyz)
     if xyz[:, 2].max() > TALL:
         advice = f"if these are centimetres, give --scale {scale / 100:g}"
         found.append(Oddity(f"{xyz[:, 2].max():.4g} m is tall for a room", advice))
     if xyz.max() < SMALL:
-        found.append(Oddity(f"{size} m is small for a room", "if the unit is not the metre, give --scale"))
-    if (density := len(used) / len(cubes(used, CUBE)[0])) > DENSE:
+        found.append(Oddity(f"{sizes(xyz)} m is small for a room", "if the unit is not the metre, give --scale"))
+    if density > DENSE:
         advice = "if the network knows fewer, give --spacing the distance of the vertices that it was trained on"
         found.append(Oddity(f"dense: {density:.0f} vertices in a cube of 10 cm", f"{advice} (generated rooms: 0.05)"))
     area = plane_areas(xyz)
@@ -61,6 +59,11 @@ def oddities(
         advice = f"if {axis} is up, give --up={axis} (or -{axis})"
         found.append(Oddity(f"the largest flat area faces {axis}, not {up[-1]}", advice))
     return found
+
+
+def vertices_a_cube(xyz: np.ndarray) -> float:
+    """How many of the vertices (n, 3), in metres, lie in an occupied cube of 10 cm on average."""
+    return len(xyz) / len(cubes(xyz - xyz.min(axis=0), CUBE)[0])
 
 
 def plane_areas(xyz: np.ndarray) -> np.ndarray:

@@ -72,6 +72,11 @@ def near_origin(exact) -> tuple[np.ndarray, np.ndarray | None]:
     return (exact - offset).astype(np.float32), offset
 
 
+def in_place(xyz, offset) -> np.ndarray:
+    """The coordinates (V, 3) that `near_origin` made xyz and offset of: float64 where it moved them, else xyz."""
+    return xyz if offset is None else xyz + offset
+
+
 def coordinate_step(columns) -> float:
     """The largest distance of neighbouring numbers that columns (V,) of coordinates could hold; 0 for integers."""
     return max(float(np.spacing(np.abs(c).max())) if c.dtype.kind == "f" else 0.0 for c in columns)

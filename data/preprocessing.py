@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data.labels import CLASS_NAMES, NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
 from data.oddities import Oddity, oddities
-from data.ply import ScanError, near_origin, vertex_normals
+from data.ply import ScanError, in_place, near_origin, vertex_normals
 from data.scannet import (
     SCAN_ID,
     SPLIT_SIZES,
@@ -249,8 +249,8 @@ def preprocess(task: Task) -> Outcome:
             raise ScanError(f"{info}: there is no axisAlignment, and --axis-align needs one of every {task.split} scan")
         outcome.unaligned = True
     elif task.axis_align:
-        exact = xyz if offset is None else xyz + offset
-        xyz, offset = near_origin(exact @ scan.axis_alignment[:3, :3].T + scan.axis_alignment[:3, 3])
+        rotation, translation = scan.axis_alignment[:3, :3], scan.axis_alignment[:3, 3]
+        xyz, offset = near_origin(in_place(xyz, offset) @ rotation.T + translation)
     normal = vertex_normals(xyz, scan.faces) if task.normals else None
     scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, offset, source)
     outcome.unknown, outcome.odd, outcome.offset = scan.unknown, oddities(xyz, scan.step), offset

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data.labels import NUM_NYU40
-from data.ply import ScanError, coordinate_step, ply_column, read_mesh, read_ply
+from data.ply import ScanError, coordinate_step, in_place, ply_column, read_mesh, read_ply
 
 SPLIT_SIZES = {"train": 1201, "val": 312, "test": 100}  # scans, ScanNet v2
 FIRST_TEST_SPACE, LAST_TEST_SPACE = 707, 806
@@ -192,7 +192,7 @@ def _labels_from_ply(path, stray, mesh):
         raise ScanError(f"{path}: {len(labels)} labels for the mesh's {len(mesh.xyz)} vertices")
     columns = [ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"]
     xyz = np.stack(columns, axis=1).astype(np.float64)
-    there = mesh.xyz if mesh.offset is None else mesh.xyz + mesh.offset
+    there = in_place(mesh.xyz, mesh.offset)
     apart = ~(np.abs(xyz - there).max(axis=1) <= SAME_PLACE)  # NaN too
     if apart.any():
         first, step = np.flatnonzero(apart)[0], max(coordinate_step(columns), mesh.step)

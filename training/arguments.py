@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -53,6 +53,13 @@ def add_network_flags(parser: argparse.ArgumentParser, config_class: type) -> No
 def network_fields(config_class: type) -> list[str]:
     """The fields of a configuration that are flags: those with a help text."""
     return [field.name for field in dataclasses.fields(config_class) if "help" in field.metadata]
+
+
+def refuse_options(parser: argparse.ArgumentParser, args: argparse.Namespace, names: Iterable[str]) -> None:
+    """Ends the program if one of the flags, which are of another model's layer, is not at its default."""
+    for name in names:
+        if (value := getattr(args, name)) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} {value} is no option of --model {args.model}; leave it out")
 
 
 def flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:

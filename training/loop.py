@@ -72,7 +72,7 @@ def steps(
     batches: Iterable,
     loss_of: Callable[[Any], tuple[Tensor, Tensor]],
     schedule: Callable[[int], Any],
-    names_of: Callable[[Any], list],
+    names_of: Callable[[Any], list[str]],
     stop: StopRequest,
 ) -> Iterator[tuple[float, bool]]:
     """Trains on batch after batch. Yields after each step its loss, and whether the run has to stop there.
@@ -110,11 +110,11 @@ def step(run: Run, batch: Any, loss_of: Callable[[Any], tuple[Tensor, Tensor]], 
     return done
 
 
-def blame(run: Run, done: Step, names: list) -> None:
+def blame(run: Run, done: Step, names: list[str]) -> None:
     """Raises TrainingError with the names on those ranks whose own loss is not finite; on all if there is none."""
     shares = ranks.gather_from_ranks((names, done.own_loss_is_finite))
     bad = [names for names, is_finite in shares if not is_finite] or [names for names, _ in shares]
-    listed = ", ".join(str(name) for names in bad for name in names)
+    listed = ", ".join(name for names in bad for name in names)
     where = f"in epoch {run.epoch + 1}, step {run.step}, with {listed}"
     message = f"loss {done.loss}, gradient norm {done.gradient} {where}"
     run.history.say(message)

@@ -31,7 +31,7 @@ from data.datasets import ChunkBatches
 from models import mask_rcnn
 from models.context import contexts_of_models, has_option
 from training import checkpoint, ranks
-from training.arguments import choose_device, whole_number
+from training.arguments import choose_device, refuse_options, whole_number
 from training.loop import Run, steps
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
 from training.stopping import StopRequest, ignore_signals, run_command
@@ -89,9 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = _parser()
     args = parser.parse_args(argv)
-    for name in ("kernels", "stride"):
-        if getattr(args, name) != parser.get_default(name) and not has_option(MODELS[args.model], name):
-            parser.error(f"--{name} {getattr(args, name)} is no option of --model {args.model}; leave it out")
+    refuse_options(parser, args, [name for name in ("kernels", "stride") if not has_option(MODELS[args.model], name)])
     if not 0 < args.lr < float("inf"):
         parser.error(f"--lr is {args.lr}; it has to be a positive number")
     args.stages = tuple(sorted(set(args.stages)))
