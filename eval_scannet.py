@@ -10,8 +10,10 @@ scannet-benchmark  a prediction for every vertex of the mesh, one confusion matr
 
 import argparse
 import csv
+import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -24,8 +26,8 @@ from data import metrics
 from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE
 from data.coloured_ply import write_comparison
-from data.datasets import SceneFile, WholeScenes, scene_files
-from data.labels import CLASS_TO_NYU40
+from data.datasets import SceneFile, WholeScenes, expected_scenes, scene_files
+from data.labels import LabelSpace
 from data.metrics import class_table, percent
 from data.scenes import SPLITS, SceneError, read_manifest
 from training import checkpoint, ranks
@@ -51,7 +53,12 @@ def _parser() -> argparse.ArgumentParser:
         help="best.pt or last.pt of a run, the run's folder (its last.pt), or its export/",
     )
     parser.add_argument("--data", type=Path, help="preprocessed scenes (default: the run's; an export names none)")
-    parser.add_argument("--split", choices=SPLITS, default="val")
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        metavar="S",
+        help="names of splits or scenes, patterns ('Area_5*'), or text files of names (default: the run's --val)",
+    )
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
     parser.add_argument("--export-ply", type=whole_number(0), default=0, metavar="N", help="PLY of the first N scenes")
     parser.add_argument("--predictions", action="store_true", help="write predictions/<scan>.txt for any split")
@@ -67,21 +74,21 @@ def _parser() -> argparse.ArgumentParser:
 def score(args: argparse.Namespace, stop: StopRequest) -> int:
     """The evaluation, in every rank. Returns the exit code."""
     device = choose_device(args.device)
-    content, data_dir, files, expected = ranks.on_rank_0(_open, args)
+    content, data_dir, files, expected, split = ranks.on_rank_0(_open, args)
     if len(files) < expected and not args.allow_partial:
         return 2
     model = checkpoint.build(content, args.checkpoint)
     ops.use(args.ops)
     sha256 = checkpoint.weights_sha256(model)
-    out = args.out or run_folder_of(args.checkpoint) / "eval" / f"{args.split}-{sha256[:8]}"
+    out = args.out or run_folder_of(args.checkpoint) / "eval" / f"{folder_name(split, files)}-{sha256[:8]}"
     if ranks.rank() == 0:
         print(f"{ranks.world_size()} x {device}, {ops.describe()}")
-        print(f"{len(files)} scenes of {data_dir}, weights {sha256[:8]}")
-    config = content["config"]  # of the training run
-    scenes = WholeScenes.as_trained(files, args.seed, config)
+        print(f"{len(files)} scenes ({' '.join(split)}) of {data_dir}, weights {sha256[:8]}")
+    scenes = WholeScenes.as_trained(files, args.seed, content["config"], content["label_space"])
     results = evaluate(model.to(device), scenes, device, args.batch_size, args.workers)
     facts = {
-        "split": args.split,
+        "split": " ".join(split),
+        "label_space": scenes.policy.space.name,
         "scenes": len(results),
         "expected_scenes": expected,
         "tiles": sum(result.tiles for result in results),
@@ -94,53 +101,71 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
         "other": scenes.policy.other,
         "seed": args.seed,
     }
-    ranks.on_rank_0(write_report, out, args, files, results, facts)
+    ranks.on_rank_0(write_report, out, args, files, results, facts, scenes.policy.space)
     return 0
 
 
-def _open(args: argparse.Namespace) -> tuple[dict, Path, list[SceneFile], int]:
-    """The checkpoint's entries, the data folder, the split's scenes that are there, and how many it should have."""
+def _open(args: argparse.Namespace) -> tuple[dict, Path, list[SceneFile], int, list[str]]:
+    """The checkpoint's entries, the data folder, its chosen scenes, how many there should be, and what chose them."""
     content = checkpoint.read_published(args.checkpoint)
     if not (args.data or "data" in content["config"]):
         raise checkpoint.CheckpointError(f"{args.checkpoint}: an export does not name its scenes; give --data")
     data_dir = args.data or Path(content["config"]["data"])
     manifest = read_manifest(data_dir)
-    files = scene_files(data_dir, manifest, args.split)
-    expected = manifest["expected"][args.split]
+    if differences := content["label_space"].differences(manifest["label_space"]):
+        raise checkpoint.CheckpointError(
+            f"{args.checkpoint} knows other classes ({content['label_space'].name}) than {data_dir} has "
+            f"({manifest['label_space'].name}): {'; '.join(differences[:5])}"
+        )
+    split = args.split or content["config"].get("val", ["val"])
+    files, expected = scene_files(data_dir, manifest, split), expected_scenes(manifest, split)
     if len(files) < expected:
-        print(f"{data_dir}: {len(files)} of the {expected} scenes of the {args.split} split are there")
+        print(f"{data_dir}: {len(files)} of the {expected} scenes of {' '.join(split)} are there")
         if not args.allow_partial:
             print("error: preprocess the others, or score these with --allow-partial", file=sys.stderr)
-    return content, data_dir, files, expected
+    return content, data_dir, files, expected, split
+
+
+def folder_name(split: list[str], files: list[SceneFile]) -> str:
+    """The split's name; what else was chosen in letters that are safe, and a digest of the scenes' names."""
+    if len(split) == 1 and split[0] in SPLITS:
+        return split[0]
+    digest = hashlib.sha256("\n".join(file.name for file in files).encode()).hexdigest()
+    return f"{re.sub('[^A-Za-z0-9]+', '_', '_'.join(split)).strip('_')[:40] or 'scenes'}-{digest[:6]}"
 
 
 def write_report(
-    out: Path, args: argparse.Namespace, files: list[SceneFile], results: list[SceneResult], facts: dict
+    out: Path,
+    args: argparse.Namespace,
+    files: list[SceneFile],
+    results: list[SceneResult],
+    facts: dict,
+    space: LabelSpace,
 ) -> None:
     """Every file whole or not at all, results.json last."""
     out.mkdir(parents=True, exist_ok=True)
     if args.export_ply:
         for file, result in list(zip(files, results, strict=True))[: args.export_ply]:
-            write_comparison(out / "ply", file.path, result.predicted)
+            write_comparison(out / "ply", file.path, result.predicted, space)
         print(f"prediction, truth and errors as coloured meshes: {out / 'ply'}")
-    if args.split == "test" or args.predictions:
+    if facts["split"] == "test" or args.predictions:
         for result in results:
-            write_submission(out / "predictions" / f"{result.name}.txt", result.predicted)
+            write_submission(out / "predictions" / f"{result.name}.txt", space.id_of[result.predicted])
         print(f"predictions in ScanNet's submission form: {out / 'predictions'}")
     counts = add_counts(results)
     if not counts["vertex"][1:].any():
         print("no vertex of this split is annotated: nothing to score")
         return
-    report = {**metrics.scores(counts), **facts}
-    write_per_scene(out / "per_scene.csv", results)
+    report = {**metrics.scores(counts, space), **facts}
+    write_per_scene(out / "per_scene.csv", results, space)
     with replacing(out / "confusion.png") as temporary:
-        confusion_figure(counts["voxel"]).savefig(temporary, dpi=100, format="png")
+        confusion_figure(counts["voxel"], space).savefig(temporary, dpi=100, format="png")
     for name, text in (
         ("results.md", markdown(report, args.checkpoint)),
         ("results.json", json.dumps(report, indent=2) + "\n"),
     ):
         with replacing(out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     print(class_table(report))
     accuracies = "pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy"
     for name in (*accuracies, "mean_iou", "mean_iou_scannet"):
@@ -148,20 +173,21 @@ def write_report(
     print(f"report: {out / 'results.md'}")
 
 
-def write_submission(path: Path, predicted: np.ndarray) -> None:
-    """One nyu40 id a line, in the mesh's vertex order. predicted: (V,) classes 1..20."""
+def write_submission(path: Path, label: np.ndarray) -> None:
+    """One id a line, in the mesh's vertex order. label: (V,)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        np.savetxt(temporary, CLASS_TO_NYU40[predicted], fmt="%d")
+        np.savetxt(temporary, label, fmt="%d")
 
 
 def markdown(report: dict, path: Path) -> str:
     lines = [
-        f"# {path.name} on {report['scenes']} of {report['expected_scenes']} {report['split']} scenes",
+        f"# {path.name} on {report['scenes']} of {report['expected_scenes']} scenes of {report['split']}",
         "",
         f"Weights {report['checkpoint_sha256']}, protocols {' and '.join(report['protocols'])}, seed {report['seed']}, "
         f"{report['tiles']} tiles of {report['chunk_size']:g} m, {report['vertices']} vertices; "
-        f"unannotated vertices: {report['unannotated']}, other classes: {report['other']}. In percent.",
+        f"unannotated vertices: {report['unannotated']}, other classes: {report['other']}; label space "
+        f"{report['label_space']}. In percent.",
         "",
     ]
     if report["selected_on"]:
@@ -171,13 +197,13 @@ def markdown(report: dict, path: Path) -> str:
     return "\n".join([*lines, "", "```", class_table(report), "```", ""])
 
 
-def write_per_scene(path: Path, results: list[SceneResult]) -> None:
+def write_per_scene(path: Path, results: list[SceneResult], space: LabelSpace) -> None:
     columns = ["pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy", "mean_iou"]
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["scene", "vertices", "tiles", *columns])
         for result in results:
-            scores = metrics.scores(result.counts)
+            scores = metrics.scores(result.counts, space)
             values = ["" if scores[name] is None else f"{scores[name]:.6f}" for name in columns]
             writer.writerow([result.name, result.vertices, result.tiles, *values])
 

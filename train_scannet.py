@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 # Before torch is imported: its idle OpenMP threads then spin for microseconds before they sleep, not for milliseconds.
 # As fast on a quiet machine; where other processes want the same cores, a step is 3 to 40 times faster.
@@ -31,8 +32,19 @@ from tqdm import tqdm
 
 import ops
 from data.chunks import POINTS_PER_CHUNK
-from data.datasets import INPUTS, POINT_FEATURES, ChunkBatches, LabelPolicy, TrainingChunks, WholeScenes, scene_files
-from data.labels import NUM_CLASSES
+from data.datasets import (
+    INPUTS,
+    ChunkBatches,
+    LabelPolicy,
+    SceneFile,
+    TrainingChunks,
+    WholeScenes,
+    expected_scenes,
+    is_file_of_names,
+    scene_files,
+)
+from data.features import POINT_FEATURES, channels_of
+from data.labels import SCANNET20, LabelSpace
 from data.rooms.default import default_rooms
 from data.scenes import SceneError, read_manifest
 from models import pointnet2
@@ -60,6 +72,7 @@ LEARNING_RATE_DECAY = 0.7
 BN_MOMENTUM_DECAY = 0.5
 BN_MOMENTUM_FLOOR = 0.01
 
+SELECTION = "names of splits or scenes, patterns ('Area_5*'), or text files of names"
 CONTEXT_OF_MODEL = contexts_of_models("pointnet2")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
@@ -84,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", type=Path, help="JSON file of flags, such as a run's config.json; flags given here win")
     add("--data", type=Path, help="preprocessed scenes (default: rooms generated once into datasets/synthetic)")
+    add("--train", nargs="+", default=["train"], metavar="S", help=f"scenes to train on: {SELECTION}")
+    add("--val", nargs="+", default=["val"], metavar="S", help="scenes to validate on, in the same way")
+    add("--init-from", type=Path, help="start with the weights of a checkpoint, run or export, where they fit")
     add("--name", help="name of the run (default: the model's)")
     add("--out", type=Path, help="run folder (default: runs/<name>)")
     add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if it has none")
@@ -92,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--features", nargs="*", choices=list(POINT_FEATURES), help="point features beside xyz")
     add("--chunk-size", type=float, help="edge of the chunks of 8192 points, and of the tiles, in m")
     add("--unannotated", choices=["drop", "ignore"], help="vertices without annotation")
-    add("--other", choices=["train", "ignore"], help="annotated vertices outside the 20 classes")
+    add("--other", choices=["train", "ignore"], help="annotated vertices of none of the classes")
     parser.set_defaults(**INPUTS)  # of these four
     add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
@@ -127,7 +143,7 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
             setattr(args, name, default)
     try:
         with torch.device("meta"):
-            pointnet2.PointNet2(network_config(args))
+            pointnet2.PointNet2(network_config(args, SCANNET20.num_classes))
     except ValueError as error:
         parser.error(str(error))
     if not 0 < args.lr < float("inf"):
@@ -139,6 +155,10 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     if args.compile and args.sync_bn:
         parser.error("--sync-bn is not compiled; leave out --compile")
     args.features = [name for name in POINT_FEATURES if name in args.features]  # their order in a point
+    args.init_from = args.init_from and str(args.init_from.resolve())
+    for name in ("train", "val"):  # files of names are found again from elsewhere
+        choices = getattr(args, name)
+        setattr(args, name, [str(Path(c).resolve()) if is_file_of_names(c) else c for c in choices])
     args.name = args.name or (f"latentgnn_k{args.kernels}" if args.model == "latentgnn" else args.model)
     args.out = args.out or Path("runs") / args.name
     return args
@@ -153,18 +173,19 @@ def foreign_flags(model: str) -> list[str]:
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
-    network, device = network_config(args), choose_device(args.device)
-    data_dir, manifest, found = ranks.on_rank_0(prepare, args, config, network)
-    config["data"] = str(data_dir.resolve())
-    chunks, batches, loader = training_chunks(args, data_dir, manifest)
+    device = choose_device(args.device)
+    data, found, initial = ranks.on_rank_0(prepare, args, config)
+    config["data"] = str(data.folder.resolve())
+    chunks, batches, loader = training_chunks(args, data)
 
-    model, optimizer = build(args, network, device)
-    identity = {"scenes_digest": scenes_digest(manifest), "world_size": ranks.world_size()}
+    model, optimizer = build(args, network_config(args, data.space.num_classes), device)
+    identity = {"scenes_digest": data.digest, "world_size": ranks.world_size(), "space": data.space}
     run = Run(model, optimizer, config, identity)
+    notes = [checkpoint.take_weights(model, initial, args.init_from, data.space)] if initial else []
     if found:
         run.resume(found.state)
-    run.history = open_log(args, run, device, chunks, batches, manifest, found)
-    validation = validation_of(args, run, device, data_dir, manifest)
+    run.history = open_log(args, run, device, chunks, batches, data, found, notes)
+    validation = validation_of(args, run, device, data)
     forward = ranks.parallel(torch.compile(model) if args.compile else model)
     loss_of = functools.partial(chunk_loss, forward, device, args.amp)
     schedule = functools.partial(set_rates, args, run)
@@ -202,8 +223,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         if epoch % args.save_every == 0 or final:
             ranks.on_rank_0(run.save, last)
     progress.close()
-    inputs = args.features, args.chunk_size, args.unannotated, args.other
-    ranks.on_rank_0(checkpoint.export, args.out / "export", model, *inputs)
+    inputs = {name: getattr(args, name) for name in INPUTS}
+    ranks.on_rank_0(functools.partial(checkpoint.export, args.out / "export", model, data.space, **inputs))
     run.history.say(f"checkpoints in {last.parent}; score one with eval_scannet.py --checkpoint {last}")
     run.history.close()
     return 0
@@ -222,7 +243,7 @@ def build(
 def chunk_loss(network: nn.Module, device: torch.device, amp: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The sum of the weighted losses of a batch of chunks, and the number of points that it is of."""
     with torch.autocast(device.type, torch.bfloat16, enabled=amp == "bf16"):
-        logits = network(batch["points"].to(device))  # (B, N, 21)
+        logits = network(batch["points"].to(device))  # (B, N, C)
     return weighted_cross_entropy_sum(logits, batch["classes"].to(device), batch["weight"].to(device))
 
 
@@ -237,42 +258,58 @@ def set_rates(args: argparse.Namespace, run: Run, step: int) -> None:
     set_batch_norm_momentum(run.model, momentum)
 
 
-def network_config(args: argparse.Namespace) -> pointnet2.PointNet2Config:
+def network_config(args: argparse.Namespace, num_classes: int) -> pointnet2.PointNet2Config:
     return pointnet2.PointNet2Config(
-        num_classes=NUM_CLASSES,
+        num_classes=num_classes,
         context=CONTEXT_OF_MODEL[args.model],
-        extra_channels=sum(POINT_FEATURES[name] for name in args.features),
+        extra_channels=channels_of(args.features),
         **{name: getattr(args, name) for name in network_fields(pointnet2.PointNet2Config)},
     )
 
 
-def prepare(
-    args: argparse.Namespace, config: dict, network: pointnet2.PointNet2Config
-) -> tuple[Path, dict, Found | None]:
+class Data(NamedTuple):
+    """The scenes of a run."""
+
+    folder: Path
+    space: LabelSpace
+    train: list[SceneFile]
+    val: list[SceneFile]  # empty: there is no validation
+    expected: int  # training scenes, with those that preprocessing could not make
+    digest: str  # identity of the training scenes, wherever they lie
+
+
+def prepare(args: argparse.Namespace, config: dict) -> tuple[Data, Found | None, dict | None]:
     """What one process does for all before a run: makes the data and the run folder, locks it, reads its checkpoint.
 
-    Returns the data folder, its manifest, and what was found to resume.
+    Returns the scenes, what was found to resume, and the entries of --init-from for a run that starts.
     """
     refuse_run_folder(args)
-    data_dir = args.data or default_rooms()
-    manifest = read_manifest(data_dir)
-    found = open_run_folder(args, network, config, [*FREE_ON_RESUME, *foreign_flags(args.model)], _parser())
-    if found and found.state.get("scenes_digest") != scenes_digest(manifest):
-        raise TrainingError(f"{found.path} was trained on other scenes than those of {data_dir}; give its --data")
-    return data_dir, manifest, found
+    data = choose_data(args, args.data or default_rooms())
+    network, free = network_config(args, data.space.num_classes), [*FREE_ON_RESUME, *foreign_flags(args.model)]
+    free.append("num_classes")  # label spaces are compared below, and tell more
+    found = open_run_folder(args, network, config, free, _parser())
+    if found and (differences := found.state["label_space"].differences(data.space)):
+        raise TrainingError(f"{found.path} has other classes than {data.folder}: {'; '.join(differences[:5])}")
+    if found and found.state.get("scenes_digest") != data.digest:
+        raise TrainingError(f"{found.path} was trained on other scenes than those of {data.folder}; give its --data")
+    initial = checkpoint.read_published(args.init_from) if args.init_from and not found else None
+    return data, found, initial
 
 
-def scenes_digest(manifest: dict) -> str:
-    """Identity of the training scenes, wherever they lie."""
-    files = [(name, manifest["scenes"][name]["sha256"]) for name in manifest["splits"]["train"]]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+def choose_data(args: argparse.Namespace, folder: Path) -> Data:
+    """The scenes of --train and --val; of data without a val split there are none to validate on. Raises SceneError."""
+    manifest = read_manifest(folder)
+    train = scene_files(folder, manifest, args.train)
+    validates = args.validate_every and (args.val != ["val"] or manifest["splits"]["val"])
+    val = scene_files(folder, manifest, args.val) if validates else []
+    files = [(scene.name, manifest["scenes"][scene.name]["sha256"]) for scene in train]
+    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    return Data(folder, manifest["label_space"], train, val, expected_scenes(manifest, args.train), digest)
 
 
-def training_chunks(
-    args: argparse.Namespace, data_dir: Path, manifest: dict
-) -> tuple[TrainingChunks, ChunkBatches, DataLoader]:
-    files, policy = scene_files(data_dir, manifest, "train"), LabelPolicy(args.unannotated, args.other)
-    chunks = TrainingChunks(files, args.seed, policy, args.features, args.chunk_size)
+def training_chunks(args: argparse.Namespace, data: Data) -> tuple[TrainingChunks, ChunkBatches, DataLoader]:
+    policy = LabelPolicy(args.unannotated, args.other, data.space)
+    chunks = TrainingChunks(data.train, args.seed, policy, args.features, args.chunk_size)
     batches = ChunkBatches(len(chunks), args.batch_size, args.seed, ranks.rank(), ranks.world_size())
     loader = DataLoader(
         chunks,
@@ -284,13 +321,10 @@ def training_chunks(
     return chunks, batches, loader
 
 
-def validation_of(
-    args: argparse.Namespace, run: Run, device: torch.device, data_dir: Path, manifest: dict
-) -> Validation | None:
-    if not (manifest["splits"]["val"] and args.validate_every):
+def validation_of(args: argparse.Namespace, run: Run, device: torch.device, data: Data) -> Validation | None:
+    if not data.val:
         return None
-    files = scene_files(data_dir, manifest, "val")
-    scenes = WholeScenes.as_trained(files, args.seed, run.config, covering=False)
+    scenes = WholeScenes.as_trained(data.val, args.seed, run.config, data.space, covering=False)
     return Validation(scenes, device, args.workers, run.history)
 
 
@@ -300,10 +334,11 @@ def open_log(
     device: torch.device,
     chunks: TrainingChunks,
     batches: ChunkBatches,
-    manifest: dict,
+    data: Data,
     found: Found | None,
+    notes: list[str],
 ) -> RunLog:
-    """The run's log, which has said what is trained on what."""
+    """The run's log, which has said what is trained on what, and the notes."""
     history = RunLog(args.out, kept_epochs=run.epoch if found else -1, kept_steps=run.step)
     if ranks.rank() == 0:
         write_json(args.out / "config.json", run.config)
@@ -311,14 +346,16 @@ def open_log(
     history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in run.model.parameters()):,} parameters")
     history.say(f"{ranks.world_size()} x {device}, {ops.describe()}")
     history.say(
-        f"{len(chunks)} training scenes ({manifest['expected']['train']} expected), "
-        f"{len(manifest['splits']['val']) if args.validate_every else 0} validation scenes, batch {args.batch_size}, "
+        f"{len(chunks)} training scenes ({data.expected} expected), {len(data.val)} validation scenes, "
+        f"{len(data.space.classes)} classes of {data.space.name}, batch {args.batch_size}, "
         f"{len(batches)} steps an epoch, {args.epochs} epochs, seed {args.seed}"
     )
+    if both := {scene.name for scene in data.train} & {scene.name for scene in data.val}:
+        history.say(f"warning: {len(both)} scenes are in --train and in --val: what is learnt by heart scores there")
     if chunks.left_out:
         history.say(f"without annotation and left out: {', '.join(chunks.left_out)}")
-    if found and found.notice:
-        history.say(found.notice)
+    for note in notes + ([found.notice] if found and found.notice else []):
+        history.say(note)
     if found:
         history.say(f"going on after {run.epoch} epochs and {len(run.losses)} steps")
     return history

@@ -16,7 +16,7 @@ CONTEXT = 0.2  # m, on every side
 POINTS_PER_CHUNK = 8192
 CORE_MARGIN = 0.01  # m, training chunk
 MAX_TRIES = 10
-MIN_LABELLED = 0.7  # share of the box's points that are in one of the 20 classes
+MIN_LABELLED = 0.7  # share of the box's points that are in one of the classes
 OCCUPANCY_GRID = np.array([31, 31, 62])  # cells along x, y, z of the core
 MIN_OCCUPIED = 0.02
 TILE_CORE_MARGIN = 0.001  # m, evaluation tile
@@ -43,7 +43,7 @@ def training_crop(
     are occupied; the last one is taken as it is.
 
     Args:
-        xyz: (V, 3) float32, V >= 1. classes: (V,) in 0..20, 0 is unlabelled.
+        xyz: (V, 3) float32, V >= 1. classes: (V,), 0 is unlabelled.
     """
     bottom, top = xyz[:, 2].min(), xyz[:, 2].max()
     for _ in range(MAX_TRIES):

@@ -1,6 +1,6 @@
-"""PLY files that show classes: binary, uchar red green blue, which every viewer colours by, and `label`, the nyu40 id.
+"""PLY files that show classes: binary, uchar red green blue, which every viewer colours by, and `label`, the id.
 
-V vertices, F triangles. Colours are ScanNet's.
+V vertices, F triangles. Ids and colours are a label space's.
 """
 
 from pathlib import Path
@@ -9,19 +9,20 @@ import numpy as np
 from plyfile import PlyData, PlyElement, PlyListProperty
 
 from data.atomic_write import replacing
-from data.labels import CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.labels import NUM_IDS, LabelSpace
 from data.ply import RGB, in_place
 from data.scenes import read_scene
 
-UNLABELLED = (205, 205, 205)  # not annotated, or outside the 20 classes
+UNLABELLED = (205, 205, 205)  # not annotated, or of none of the classes
 RIGHT, WRONG = (0, 158, 115), (213, 94, 0)  # green and red that the colour-blind can tell apart (Okabe and Ito, 2008)
 KEPT = "input_"  # before the name of a property that the prediction takes the place of
 
 
-def class_colours(nyu40: np.ndarray) -> np.ndarray:
-    """(V, 3) uint8 of (V,) nyu40 ids; grey for those outside the 20 classes, and for numbers that are no id."""
-    classes = NYU40_TO_CLASS[np.where((nyu40 >= 0) & (nyu40 < NUM_NYU40), nyu40, 0)]
-    return np.where(classes[:, None] > 0, PALETTE[classes], np.uint8(UNLABELLED))
+def class_colours(label: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """(V, 3) uint8 of (V,) ids; grey for those of none of the classes, and for numbers that are no id."""
+    is_id = (label >= 0) & (label < NUM_IDS)
+    classes = np.where(is_id, space.class_of[np.where(is_id, label, 0)], 0)
+    return np.where(classes[:, None] > 0, space.palette[classes], np.uint8(UNLABELLED))
 
 
 def error_colours(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -56,37 +57,37 @@ def write_coloured(path: Path, xyz, colour, faces=None, label=None, **more: np.n
     path.write_bytes(header.encode("ascii") + b"\n" + vertex.tobytes() + rows.tobytes())
 
 
-def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray) -> None:
+def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray, space: LabelSpace) -> None:
     """<scene>_prediction.ply, and of a scene with labels _truth.ply and _errors.ply: its mesh, in its vertices' order
     and at the scan's own place, in double precision where that needs it.
 
-    Args: predicted (V,) classes 1..20. Raises SceneError if the scene file cannot be read.
+    Args: predicted (V,) classes, none of them 0. Raises SceneError if the scene file cannot be read.
     """
-    scene = read_scene(scene_file, ("xyz", "nyu40", "faces"))
+    scene = read_scene(scene_file, ("xyz", "label", "faces"))
     xyz = in_place(scene.xyz, scene.offset)
-    nyu40 = CLASS_TO_NYU40[predicted]
-    views = {"prediction": (class_colours(nyu40), nyu40)}
-    if scene.nyu40 is not None:
-        views["truth"] = class_colours(scene.nyu40), scene.nyu40
-        views["errors"] = error_colours(NYU40_TO_CLASS[scene.nyu40], predicted), None
+    label = space.id_of[predicted]
+    views = {"prediction": (class_colours(label, space), label)}
+    if scene.label is not None:
+        views["truth"] = class_colours(scene.label, space), scene.label
+        views["errors"] = error_colours(space.class_of[scene.label], predicted), None
     folder.mkdir(parents=True, exist_ok=True)
     for view, (colour, label) in views.items():
         with replacing(folder / f"{scene.name}_{view}.ply") as temporary:
             write_coloured(temporary, xyz, colour, scene.faces, label)
 
 
-def with_prediction(ply: PlyData, nyu40: np.ndarray) -> PlyData:
-    """`ply` with `label` and class colours, (V,) nyu40 ids; written it is binary, all else is as it was.
+def with_prediction(ply: PlyData, label: np.ndarray, space: LabelSpace) -> PlyData:
+    """`ply` with `label` and class colours, (V,) ids; written it is binary, all else is as it was.
 
     Where the vertices have a label or colours already, those are kept as input_label, input_red, ...; what is called so
     already stays: it was kept by an earlier prediction.
     """
     vertex = ply["vertex"]
-    new = {"label": nyu40.astype(np.uint16)} | dict(zip(RGB, class_colours(nyu40).T, strict=True))
+    new = {"label": label.astype(np.uint16)} | dict(zip(RGB, class_colours(label, space).T, strict=True))
     old = {name: vertex.data[name] for name in vertex.data.dtype.names}
     kept = {KEPT + name: old[name] for name in new if name in old and KEPT + name not in old}
     columns = old | new | kept  # the new ones in the place of the old
-    table = np.empty(len(nyu40), [(name, values.dtype) for name, values in columns.items()])
+    table = np.empty(len(label), [(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
         table[name] = values
     lists = [prop for prop in vertex.properties if isinstance(prop, PlyListProperty)]

@@ -5,8 +5,9 @@ no scene between items. Every random choice follows from (seed, epoch, position)
 evaluation, whichever worker makes it. V vertices, T tiles, N points, F extra channels per point.
 """
 
-import dataclasses
+import fnmatch
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +17,24 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from data import augment, chunks
-from data.labels import NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
-from data.scenes import SceneError, read_scene
-
-POINT_FEATURES = {"colour": 3, "normal": 3}  # optional channels after xyz, in this order
-TURNED = ("xyz", "normal")  # what turns with the room
+from data.features import POINT_FEATURES, columns_of, fields_of, points_of
+from data.labels import SCANNET20, LabelSpace
+from data.scenes import SPLITS, SceneError, read_scene
 
 SampleKey = tuple[int, int, int]  # epoch, position in the epoch, index of the scene
 
 
 @dataclass(frozen=True)
 class LabelPolicy:
-    """What becomes of points outside the 20 classes. The defaults are the original's.
+    """What becomes of points outside the classes. The defaults are the original's.
 
-    unannotated: vertices that no annotation covers (nyu40 id 0): "drop" them, or "ignore": keep them with weight 0.
-    other: annotated vertices of other nyu40 classes: "train" them as class 0, or "ignore".
+    unannotated: vertices that no annotation covers: "drop" them, or "ignore": keep them with weight 0.
+    other: annotated vertices of none of the classes: "train" them as class 0, or "ignore".
     """
 
     unannotated: str = "drop"
     other: str = "train"
+    space: LabelSpace = SCANNET20
 
     def __post_init__(self):
         for name, value, allowed in (
@@ -44,25 +44,29 @@ class LabelPolicy:
             if value not in allowed:
                 raise ValueError(f"{name} is '{value}'; it can be {' or '.join(allowed)}")
 
-    def kept(self, nyu40: np.ndarray) -> np.ndarray:
-        """(V,) bool: vertices that the network sees."""
-        return nyu40 > 0 if self.unannotated == "drop" else np.ones(len(nyu40), dtype=bool)
+    def kept(self, label: np.ndarray) -> np.ndarray:
+        """(V,) bool: vertices that the network sees. label: (V,) uint16 ids."""
+        return self.space.is_annotated[label] if self.unannotated == "drop" else np.ones(len(label), dtype=bool)
 
-    def trained(self, nyu40: np.ndarray) -> np.ndarray:
-        """(V,) bool: vertices that the loss counts."""
-        return (nyu40 > 0) & ((NYU40_TO_CLASS[nyu40] > 0) | (self.other == "train"))
+    def trained(self, label: np.ndarray) -> np.ndarray:
+        """(V,) bool: vertices that the loss counts. label: (V,) ids."""
+        return self.space.class_of[label] > 0 if self.other == "ignore" else self.space.is_annotated[label]
 
-    def class_weights(self, nyu40_histogram: np.ndarray) -> np.ndarray:
-        """(21,) float32 loss weights 1 / ln(1.2 + class frequency) from the (41,) counts of the training vertices."""
-        ids = np.arange(len(nyu40_histogram))
-        counts = np.where(self.trained(ids), nyu40_histogram, 0)
-        by_class = np.bincount(NYU40_TO_CLASS, weights=counts, minlength=NUM_CLASSES)
+    def trains_on(self, histogram: dict[int, int]) -> bool:
+        """Whether there are vertices that the loss counts among those of {id: count}."""
+        return bool(self.trained(np.array(list(histogram), dtype=np.int64)).any())
+
+    def class_weights(self, histogram: dict[int, int]) -> np.ndarray:
+        """(C,) float32 loss weights 1 / ln(1.2 + class frequency) from {id: count} of the training vertices."""
+        ids = np.array(list(histogram))
+        counts = np.where(self.trained(ids), list(histogram.values()), 0)
+        by_class = np.bincount(self.space.class_of[ids], weights=counts, minlength=self.space.num_classes)
         return (1 / np.log(1.2 + by_class / by_class.sum())).astype(np.float32)
 
 
 # What a network is given of a scene: the training flags' names and defaults. What a run or an export does not name has
 # its default.
-INPUTS = {"features": [], "chunk_size": chunks.CHUNK_SIZE, **dataclasses.asdict(LabelPolicy())}
+INPUTS = {"features": [], "chunk_size": chunks.CHUNK_SIZE, "unannotated": "drop", "other": "train"}
 
 
 @dataclass(frozen=True)
@@ -72,37 +76,69 @@ class SceneFile:
     name: str
     path: Path
     vertices: int  # V
-    nyu40_histogram: np.ndarray  # (41,) vertices by nyu40 id; all 0 for a scan without labels
+    histogram: dict[int, int]  # vertices by id; empty for a scan without labels
 
     def read_points(self, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
-        """points (V, 3 + F) float32 and nyu40 (V,) uint8 or None. Colours are scaled to [0, 1]."""
-        scene = read_scene(self.path, fields=("xyz", "nyu40", *features))
-        labelled = scene.nyu40 is not None
-        if (scene.name, len(scene.xyz), labelled) != (self.name, self.vertices, self.nyu40_histogram.any()):
+        """points (V, 3 + F) float32 and label (V,) uint16 or None."""
+        scene = read_scene(self.path, fields=("xyz", "label", *fields_of(features)))
+        labelled = scene.label is not None
+        if (scene.name, len(scene.xyz), labelled) != (self.name, self.vertices, bool(self.histogram)):
             raise SceneError(f"{self.path}: is not the scene that manifest.json describes; preprocess it again")
-        columns = [scene.xyz]
-        if "colour" in features:
-            columns.append(scene.colour.astype(np.float32) / 255)
-        if "normal" in features:
-            columns.append(scene.normal)
-        return np.concatenate(columns, axis=1) if features else scene.xyz, scene.nyu40
+        return points_of(scene, features), scene.label
 
 
-def scene_files(data_dir: str | Path, manifest: dict, split: str) -> list[SceneFile]:
-    """The scenes of one split that preprocessing has written. SceneError if there are none."""
-    names = manifest["splits"][split]
-    if not names:
-        raise SceneError(f"{data_dir}: the {split} split has no scenes; preprocess scans of that split first")
+def scene_files(data_dir: str | Path, manifest: dict, chosen: Sequence[str]) -> list[SceneFile]:
+    """The scenes that `choose_scenes` chooses. SceneError if there are none."""
     entries = manifest["scenes"]
     return [
-        SceneFile(
-            name,
-            Path(data_dir) / entries[name]["file"],
-            entries[name]["vertices"],
-            np.array(entries[name]["nyu40_histogram"]),
-        )
-        for name in names
+        SceneFile(name, Path(data_dir) / entries[name]["file"], entries[name]["vertices"], entries[name]["histogram"])
+        for name in choose_scenes(data_dir, manifest, chosen)
     ]
+
+
+def choose_scenes(data_dir: str | Path, manifest: dict, chosen: Sequence[str]) -> list[str]:
+    """The names of the scenes that are there, once each and in the order of what chooses them.
+
+    chosen: names of splits or scenes, patterns of names as in a shell ("Area_5*"), text files of names, one a line.
+    SceneError for one that chooses nothing.
+    """
+    found = {}
+    for choice in chosen:
+        names = _names_by(choice, manifest)
+        if absent := [name for name in names if name not in manifest["scenes"]]:
+            why = manifest["failed"].get(absent[0], "preprocess it first, or remove the name")
+            raise SceneError(f"{choice}: {data_dir} has no scene '{absent[0]}' ({why})")
+        if not names and is_file_of_names(choice):
+            raise SceneError(f"{choice}: the file has no names of scenes, one a line")
+        if not names and choice in SPLITS:
+            raise SceneError(f"{data_dir}: the {choice} split has no scenes; preprocess scans of that split first")
+        if not names:
+            some = ", ".join(list(manifest["scenes"])[:3])
+            raise SceneError(f"{data_dir}: no split and no scene is called '{choice}' (scenes are {some} ...)")
+        found |= dict.fromkeys(names)
+    return list(found)
+
+
+def expected_scenes(manifest: dict, chosen: Sequence[str]) -> int:
+    """How many scenes `chosen` should be: of splits what preprocessing expected, else those that failed there, too."""
+    if all(choice in SPLITS for choice in chosen):
+        return sum(manifest["expected"][split] for split in dict.fromkeys(chosen))
+    names = {name for choice in chosen for name in _names_by(choice, manifest)}
+    failed = {name for name in manifest["failed"] for choice in chosen if fnmatch.fnmatchcase(name, choice)}
+    return len(names | failed)
+
+
+def is_file_of_names(choice: str) -> bool:
+    return choice.endswith(".txt") and Path(choice).is_file()
+
+
+def _names_by(choice: str, manifest: dict) -> list[str]:
+    if choice in SPLITS:
+        return manifest["splits"][choice]
+    if is_file_of_names(choice):
+        return Path(choice).read_text(encoding="utf-8-sig", errors="replace").split()
+    listed = [name for split in SPLITS for name in manifest["splits"][split]]
+    return [name for name in listed if fnmatch.fnmatchcase(name, choice)]
 
 
 class TrainingChunks(Dataset):
@@ -122,12 +158,11 @@ class TrainingChunks(Dataset):
     ):
         self.seed, self.chunk_size = seed, chunk_size
         self.policy, self.features = policy or LabelPolicy(), tuple(features)
-        trained = self.policy.trained(np.arange(NUM_NYU40))  # (41,) bool, nyu40 ids
-        self.scenes = [scene for scene in scenes if scene.nyu40_histogram[trained].any()]
-        self.left_out = [scene.name for scene in scenes if not scene.nyu40_histogram[trained].any()]
+        self.scenes = [scene for scene in scenes if self.policy.trains_on(scene.histogram)]
+        self.left_out = [scene.name for scene in scenes if not self.policy.trains_on(scene.histogram)]
         if not self.scenes:
             raise SceneError("no training scene has vertices to train on: none is annotated, or --other leaves none")
-        self.class_weights = self.policy.class_weights(sum(scene.nyu40_histogram for scene in self.scenes))
+        self.class_weights = self.policy.class_weights(sum((Counter(s.histogram) for s in self.scenes), Counter()))
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -139,14 +174,15 @@ class TrainingChunks(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, torch.Tensor | int]:
         epoch, position, scene = key
         rng = np.random.default_rng([self.seed, epoch, 1 + position])  # 0 is the epoch's order
-        points, nyu40 = self.scenes[scene].read_points(self.features)
-        kept = np.flatnonzero(self.policy.kept(nyu40))
-        points, nyu40 = points.take(kept, axis=0), nyu40[kept]  # take: in a fifth of the time of points[kept]
+        points, label = self.scenes[scene].read_points(self.features)
+        kept = np.flatnonzero(self.policy.kept(label))
+        points, label = points.take(kept, axis=0), label[kept]  # take: in a fifth of the time of points[kept]
 
-        crop = chunks.training_crop(points[:, :3], NYU40_TO_CLASS[nyu40], rng, size=self.chunk_size)
-        points, nyu40 = points[crop.index], nyu40[crop.index]  # (N, 3 + F), (N,)
-        classes = NYU40_TO_CLASS[nyu40].astype(np.int64)
-        weight = self.class_weights[classes] * crop.core * self.policy.trained(nyu40)
+        class_of = self.policy.space.class_of
+        crop = chunks.training_crop(points[:, :3], class_of[label], rng, size=self.chunk_size)
+        points, label = points[crop.index], label[crop.index]  # (N, 3 + F), (N,)
+        classes = class_of[label].astype(np.int64)
+        weight = self.class_weights[classes] * crop.core * self.policy.trained(label)
 
         points, classes, weight = augment.drop_points(points, classes, weight, rng)
         points = _rotate(points, self.features, rng.uniform(0, 2 * np.pi))
@@ -197,7 +233,7 @@ class SceneTiles:
 
     name: str
     points: np.ndarray  # (V, 3 + F) float32
-    nyu40: np.ndarray | None  # (V,) uint8
+    label: np.ndarray | None  # (V,) uint16
     tiles: list[chunks.Crop]  # of the vertices that the label policy keeps; none of a scan without labels
     covering: list[chunks.Crop]  # of all vertices
 
@@ -218,10 +254,12 @@ class WholeScenes(Dataset):
         self.policy, self.features = policy or LabelPolicy(), tuple(features)
 
     @classmethod
-    def as_trained(cls, scenes: Sequence[SceneFile], seed: int, config: dict, covering: bool = True) -> "WholeScenes":
+    def as_trained(
+        cls, scenes: Sequence[SceneFile], seed: int, config: dict, space: LabelSpace, covering: bool = True
+    ) -> "WholeScenes":
         """Labelled, with the features and in tiles of the size that a training run of the settings `config` had."""
         config = INPUTS | config
-        policy = LabelPolicy(config["unannotated"], config["other"])
+        policy = LabelPolicy(config["unannotated"], config["other"], space)
         return cls(scenes, seed, policy, config["features"], covering, config["chunk_size"])
 
     def __len__(self) -> int:
@@ -229,30 +267,20 @@ class WholeScenes(Dataset):
 
     def __getitem__(self, index: int) -> SceneTiles:
         scene = self.scenes[index]
-        points, nyu40 = scene.read_points(self.features)
+        points, label = scene.read_points(self.features)
         rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
 
-        kept = np.flatnonzero(self.policy.kept(nyu40)) if nyu40 is not None else np.zeros(0, dtype=np.int64)
+        kept = np.flatnonzero(self.policy.kept(label)) if label is not None else np.zeros(0, dtype=np.int64)
         tiles = chunks.tile_crops(points[kept, :3], rng, size=self.chunk_size) if len(kept) else []
         tiles = [crop._replace(index=kept[crop.index]) for crop in tiles]
         covering = list(chunks.covering_crops(points[:, :3], rng, size=self.chunk_size)) if self.covering else []
-        return SceneTiles(scene.name, points, nyu40, tiles, covering)
-
-
-def columns_of(features: Sequence[str]) -> dict[str, slice]:
-    """Where "xyz" and each of the features stand in a point (3 + F,)."""
-    columns, end = {"xyz": slice(0, 3)}, 3
-    for name, channels in POINT_FEATURES.items():
-        if name in features:
-            columns[name] = slice(end, end + channels)
-            end += channels
-    return columns
+        return SceneTiles(scene.name, points, label, tiles, covering)
 
 
 def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:
     """A copy of points (N, 3 + F), turned about +z by an angle in radians."""
     points = points.copy()
-    for name, columns in columns_of(features).items():
-        if name in TURNED:
-            points[:, columns] = augment.rotate_about_z(points[:, columns], angle)
+    turned = [where for name, where in columns_of(features).items() if POINT_FEATURES[name].turns]
+    for columns in (slice(0, 3), *turned):
+        points[:, columns] = augment.rotate_about_z(points[:, columns], angle)
     return points

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from plyfile import PlyData, PlyListProperty, PlyParseError
 
+from data.scans import ScanError
+
 # The list properties that are read, and their lengths, which let plyfile map the file, 100 x faster than row by row
 LISTS = {"face": {"vertex_indices": 3, "vertex_index": 3, "texcoord": 6}}
 SHORT_COUNTS = ("uchar", "uint8", "char", "int8")  # types of a list's length
@@ -17,10 +19,6 @@ MAX_HEADER = 65536  # bytes of a PLY header; ScanNet's have 300
 MAX_CORNERS = 16  # of a face; larger ones are hardly the surface of a scan
 MAX_EXTENT = 1000.0  # metres; a scan that spans more is not in metres, or has stray vertices
 FINE_STEP = 0.001  # metres; coarser coordinates lose the detail that a network looks at
-
-
-class ScanError(Exception):
-    """A raw scan or label table that cannot be read: the message names the file and the cause."""
 
 
 class Mesh(NamedTuple):
@@ -41,9 +39,20 @@ def read_mesh(path) -> Mesh:
     """
     ply = read_ply(path)
     columns = [ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"]
+    xyz, offset, step = placed(path, columns)
+    colour = None
+    if any(key in ply["vertex"] for key in RGB):
+        colour = np.stack([ply_column(path, ply, "vertex", key, "u") for key in RGB], axis=1)
+        if colour.dtype != np.uint8:
+            raise ScanError(f"{path}: colours are {colour.dtype}, not uchar")
+    return Mesh(xyz, colour, ply_triangles(path, ply, len(xyz)), offset, step)
+
+
+def placed(path, columns) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """xyz (V, 3) float32, offset and step, as of Scan, from the columns (V,) x, y and z of a file. Raises ScanError."""
     exact = np.stack(columns, axis=1).astype(np.float64)
     if not len(exact):
-        raise ScanError(f"{path}: the mesh has no vertices")
+        raise ScanError(f"{path}: there are no vertices")
     with np.errstate(over="ignore"):  # beyond float32 is inf
         finite = np.isfinite(exact.astype(np.float32)).all(axis=1)
     if not finite.all():
@@ -51,13 +60,7 @@ def read_mesh(path) -> Mesh:
     if (extent := float(np.ptp(exact, axis=0).max())) > MAX_EXTENT:
         advice = "coordinates have to be in metres, and vertices that are far away removed"
         raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: {advice}")
-    colour = None
-    if any(key in ply["vertex"] for key in RGB):
-        colour = np.stack([ply_column(path, ply, "vertex", key, "u") for key in RGB], axis=1)
-        if colour.dtype != np.uint8:
-            raise ScanError(f"{path}: colours are {colour.dtype}, not uchar")
-    xyz, offset = near_origin(exact)
-    return Mesh(xyz, colour, ply_triangles(path, ply, len(xyz)), offset, coordinate_step(columns))
+    return *near_origin(exact), coordinate_step(columns)
 
 
 def near_origin(exact) -> tuple[np.ndarray, np.ndarray | None]:

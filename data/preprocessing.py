@@ -1,12 +1,15 @@
 """Raw scans -> one HDF5 scene file a scan, and manifest.json. What goes in and comes out: data/README.md."""
 
+import argparse
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -16,18 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data.labels import CLASS_NAMES, NUM_CLASSES, NUM_NYU40, NYU40_TO_CLASS
+from data.labels import LabelError, LabelSpace, histogram
 from data.oddities import Oddity, oddities
-from data.ply import ScanError, in_place, near_origin, vertex_normals
-from data.scannet import (
-    SCAN_ID,
-    SPLIT_SIZES,
-    named_categories,
-    official_split,
-    read_label_table,
-    read_scan,
-    scan_files,
-)
+from data.ply import in_place, near_origin, vertex_normals
+from data.scans import Scan, ScanError, named_categories
 from data.scenes import (
     FIELDS,
     FORMAT_VERSION,
@@ -41,19 +36,29 @@ from data.scenes import (
     write_scene,
 )
 
+MOSTLY_BLANK = 0.9  # of the vertices without annotation; the emptiest of 64 generated rooms has BLANK_ROOM
+MANY_CLASSES = 50  # of more, only those that occur are listed
+NAMED = 5  # ids outside the label space that are named
 INTERRUPTED = 130  # exit code of Ctrl-C, as in a shell
 
 
 class Task(NamedTuple):
-    """One scan to preprocess; the rest is the same for all."""
+    """One scan to preprocess."""
 
-    scan_id: str
-    folder: Path
+    scan_id: str  # the scene's name
+    path: Path  # file or folder, for messages
     split: str
+    read: Callable[[], Scan]  # in another process; raises ScanError or LabelError
+
+
+class Options(NamedTuple):
+    """What is the same for all scans of a data set."""
+
     out: Path
-    label_table: dict[str, int] | None
-    normals: bool
-    axis_align: bool
+    space: LabelSpace
+    normals: bool  # store vertex normals, of a mesh that has none
+    axis_align: bool  # apply the scans' axis alignment
+    may_be_unlabelled: Sequence[str]  # splits
 
 
 @dataclass
@@ -64,51 +69,56 @@ class Outcome:
     cause: str | None = None  # of its failure
     entry: dict | None = None  # for the manifest
     is_new: bool = False  # the scene was written; else it was there already
+    notes: Sequence[str] = ()
     unknown: Counter = field(default_factory=Counter)  # instances by category, of those that the label table lacks
     odd: list[Oddity] = field(default_factory=list)
     offset: np.ndarray | None = None  # (3,), by which map coordinates were moved
     unaligned: bool = False  # --axis-align found no alignment
 
 
-def preprocess_scans(
-    scans: Path,
+def make_scenes(
+    tasks: list[Task],
     out: Path,
-    labels: Path | None = None,
-    splits: Path | None = None,
+    space: LabelSpace,
+    expected: dict[str, int],
+    failed: dict[str, str] | None = None,
     workers: int = 1,
     shard: tuple[int, int] | None = None,
     normals: bool = False,
     axis_align: bool = False,
+    may_be_unlabelled: Sequence[str] = ("test",),
+    categories: Iterable[str] = (),
 ) -> int:
-    """All that scripts/preprocess_scannet.py does, whose --help says what the arguments are. Returns its exit code."""
+    """Every task's scene file, and manifest.json; a line for what fails or is odd.
+
+    Args:
+        expected: scans that a split should have; failed: {scan id: why} of those that have no task.
+        shard: (I, N): every N-th task only, from the I-th on, and no manifest.
+        categories: that a label table has, to name the one that was meant.
+    Returns the exit code: 0, 1 if a scan failed, 2 if nothing was begun, INTERRUPTED.
+    """
+    options, failed = Options(out, space, normals, axis_align, may_be_unlabelled), dict(failed or {})
+    listed = {split: [task.scan_id for task in tasks if task.split == split] for split in SPLITS}
+    scenes_dir = out / "scenes"
     try:
-        label_table = read_label_table(labels) if labels else None
-        folders = find_folders(scans)
-        listed, expected, failed = choose_scans(scans, folders, splits)
-        scenes_dir = out / "scenes"
         scenes_dir.mkdir(parents=True, exist_ok=True)
-    except (ScanError, ValueError, OSError) as error:
+    except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    tasks = [
-        Task(scan_id, folders[scan_id], split, out, label_table, normals, axis_align)
-        for split in SPLITS
-        for scan_id in listed[split]
-    ]
     if shard:
         index, shards = shard
-        tasks, failed = tasks[index::shards], {}  # folders that are missing are told by the run without --shard
+        tasks, failed = tasks[index::shards], {}  # scans that are missing are told by the run without --shard
     for task in tasks:  # of a run that was killed; other shards' files are theirs
         (scenes_dir / f"{task.scan_id}.h5.tmp").unlink(missing_ok=True)
     for cause in failed.values():
         print(f"failed: {cause}")
     try:
-        done, causes = run_all(tasks, workers)
+        done, causes = run_all(tasks, options, workers)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     failed |= causes
-    print_oddities(done, label_table)
+    print_oddities(done, categories)
     scenes, made = {outcome.scan_id: outcome.entry for outcome in done}, sum(outcome.is_new for outcome in done)
     result = f"{made} scenes made, {len(scenes) - made} were whole already, {len(failed)} scans failed -> {out}"
     if shard:
@@ -118,7 +128,7 @@ def preprocess_scans(
         print(f"no scene was made, manifest.json in {out} was not touched", file=sys.stderr)
         return 1
     kept = {split: [scan_id for scan_id in listed[split] if scan_id in scenes] for split in SPLITS}
-    manifest = {"format_version": FORMAT_VERSION, "splits": kept, "expected": expected}
+    manifest = {"format_version": FORMAT_VERSION, "label_space": space, "splits": kept, "expected": expected}
     manifest |= {"failed": dict(sorted(failed.items())), "scenes": dict(sorted(scenes.items()))}
     try:
         write_manifest(out, manifest)
@@ -130,49 +140,20 @@ def preprocess_scans(
     return 1 if failed else 0
 
 
-def run_all(tasks, workers) -> tuple[list[Outcome], dict[str, str]]:
+def run_all(tasks, options, workers) -> tuple[list[Outcome], dict[str, str]]:
     """The outcomes of scans that have a scene, and {scan id: cause} of the others. A line for what fails or is odd."""
     done, failed = [], {}
-    for outcome in tqdm(run(tasks, workers), total=len(tasks), unit="scan"):
+    for outcome in tqdm(run(tasks, options, workers), total=len(tasks), unit="scan"):
         if outcome.cause is not None:
             failed[outcome.scan_id] = outcome.cause
             tqdm.write(f"failed: {outcome.cause}")
             continue
         done.append(outcome)
+        for note in outcome.notes:
+            tqdm.write(f"note: {outcome.scan_id}: {note}")
         if outcome.odd:
             tqdm.write(f"odd: {outcome.scan_id}: {'; '.join(oddity.what for oddity in outcome.odd)}")
     return done, failed
-
-
-def find_folders(scans: Path) -> dict[str, Path]:
-    """Scan id -> folder, for every folder in `scans`, `scans`/scans and `scans`/scans_test."""
-    if not scans.is_dir():
-        raise ValueError(f"--scans {scans}: no such folder")
-    places = [place for place in (scans / "scans_test", scans / "scans", scans) if place.is_dir()]
-    return {folder.name: folder for place in places for folder in sorted(place.iterdir()) if folder.is_dir()}
-
-
-def choose_scans(scans, folders, splits_dir) -> tuple[dict, dict, dict]:
-    """({split: scan ids that are there}, {split: number wanted}, {scan id: why it is left out})."""
-    listed, failed = {split: [] for split in SPLITS}, {}
-    if splits_dir is not None:
-        wanted = read_splits(splits_dir)
-        for split in SPLITS:
-            for scan_id in wanted[split]:
-                if scan_id in folders:
-                    listed[split].append(scan_id)
-                else:
-                    failed[scan_id] = f"{scans / scan_id}: listed in {split}.txt, but there is no such folder"
-        return listed, {split: len(wanted[split]) for split in SPLITS}, failed
-    scan_ids = sorted(filter(SCAN_ID.fullmatch, folders))
-    if not scan_ids:
-        raise ValueError(f"--scans {scans}: no folder is named as ScanNet's are (scene0000_00); give --splits")
-    for scan_id in scan_ids:
-        try:
-            listed[official_split(scan_id)].append(scan_id)
-        except ValueError as error:
-            failed[scan_id] = str(error)
-    return listed, dict(SPLIT_SIZES), failed
 
 
 def read_splits(splits_dir) -> dict[str, list[str]]:
@@ -193,10 +174,10 @@ def read_splits(splits_dir) -> dict[str, list[str]]:
     return wanted
 
 
-def run(tasks, workers):
+def run(tasks, options, workers):
     """Yield `attempt`'s result for every task, in the order they finish."""
     if workers == 1 or len(tasks) < 2:
-        yield from map(attempt, tasks)
+        yield from (attempt(task, options) for task in tasks)
         return
     executor = ProcessPoolExecutor(
         max_workers=min(workers, len(tasks)),
@@ -204,14 +185,14 @@ def run(tasks, workers):
         initializer=follow_parent,
     )
     try:
-        folders = {executor.submit(attempt, task): task.folder for task in tasks}
-        for future in as_completed(folders):
+        started = {executor.submit(attempt, task, options): task for task in tasks}
+        for future in as_completed(started):
             try:
                 yield future.result()
             except BrokenProcessPool:
-                folder = folders[future]
-                cause = f"{folder}: a worker process was killed (out of memory?); use fewer --workers"
-                yield Outcome(folder.name, cause)
+                task = started[future]
+                cause = f"{task.path}: a worker process was killed (out of memory?); use fewer --workers"
+                yield Outcome(task.scan_id, cause)
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -223,37 +204,47 @@ def follow_parent():
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def attempt(task: Task) -> Outcome:
+def attempt(task: Task, options: Options) -> Outcome:
     """`preprocess`; whatever it raises is the scan's failure, and the other scans go on."""
     try:
-        return preprocess(task)
-    except (ScanError, SceneError) as error:
+        return preprocess(task, options)
+    except (ScanError, SceneError, LabelError) as error:
         cause = str(error)
     except Exception as error:
-        cause = f"{task.folder}: {type(error).__name__}: {error}"
+        cause = f"{task.path}: {type(error).__name__}: {error}"
     return Outcome(task.scan_id, " ".join(cause.split()))
 
 
-def preprocess(task: Task) -> Outcome:
-    """Make the scene file unless it holds the same already. Raises ScanError or SceneError."""
-    path, outcome = task.out / "scenes" / f"{task.scan_id}.h5", Outcome(task.scan_id)
-    source = fingerprint(task)
-    scan = read_scan(task.folder, task.label_table)
-    labelled = scan.nyu40 is not None
-    if not labelled and task.split != "test":
-        raise ScanError(f"{task.folder}: has neither labels.ply nor aggregation, and {task.split} scans need labels")
+def preprocess(task: Task, options: Options) -> Outcome:
+    """Make the scene file unless it holds the same already. Raises ScanError, LabelError or SceneError."""
+    path = options.out / "scenes" / f"{task.scan_id}.h5"
+    scan = task.read()
+    outcome = Outcome(task.scan_id, unknown=scan.unknown, notes=scan.notes)
+    labelled = scan.label is not None
+    if not labelled and task.split not in options.may_be_unlabelled:
+        raise ScanError(f"{task.path}: has no labels, and {task.split} scans need them")
+    counts = histogram(scan.label) if labelled else {}
+    if outside := options.space.outside(counts):
+        raise ScanError(f"{task.path}: {told_ids(outside)}, which the label space {options.space.name} does not have")
     xyz, offset = scan.xyz, scan.offset
-    if task.axis_align and scan.axis_alignment is None:
-        if task.split != "test":
-            info = scan_files(task.folder)["info"]
-            raise ScanError(f"{info}: there is no axisAlignment, and --axis-align needs one of every {task.split} scan")
+    if options.axis_align and scan.axis_alignment is None:
+        if task.split not in options.may_be_unlabelled:
+            raise ScanError(f"{task.path}: has no axisAlignment, and --axis-align needs one of every {task.split} scan")
         outcome.unaligned = True
-    elif task.axis_align:
+    elif options.axis_align:
         rotation, translation = scan.axis_alignment[:3, :3], scan.axis_alignment[:3, 3]
         xyz, offset = near_origin(in_place(xyz, offset) @ rotation.T + translation)
-    normal = vertex_normals(xyz, scan.faces) if task.normals else None
-    scene = Scene(task.scan_id, xyz, scan.nyu40, scan.colour, normal, scan.faces, offset, source)
-    outcome.unknown, outcome.odd, outcome.offset = scan.unknown, oddities(xyz, scan.step), offset
+    normal = scan.normal
+    if options.normals and normal is None:
+        if scan.faces is None:
+            raise ScanError(f"{task.path}: has neither normals nor faces to compute them from; leave out --normals")
+        normal = vertex_normals(xyz, scan.faces)
+    scene = Scene(task.scan_id, xyz, scan.label, scan.colour, normal, scan.intensity, scan.faces, offset)
+    outcome.odd, outcome.offset = oddities(xyz, scan.step), offset
+    blank = sum(counts.get(id, 0) for id in options.space.unannotated) / len(xyz)
+    if labelled and blank > MOSTLY_BLANK:
+        what = f"{100 * blank:.0f} % of its vertices are not annotated"
+        outcome.odd.append(Oddity(what, "its labels may be of another label space, or of another scan"))
     outcome.is_new = not is_stored(scene, path)
     if outcome.is_new:
         write_scene(path, scene)
@@ -262,7 +253,7 @@ def preprocess(task: Task) -> Outcome:
         "vertices": len(scene.xyz),
         "labelled": labelled,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "nyu40_histogram": np.bincount(scene.nyu40 if labelled else [], minlength=NUM_NYU40).tolist(),
+        "histogram": counts,
     }
     return outcome
 
@@ -273,24 +264,20 @@ def is_stored(scene: Scene, path: Path) -> bool:
         found = read_scene(path, fields=None)
     except SceneError:
         return False
-    kept = [np.array_equal(getattr(found, name), getattr(scene, name)) for name in (*FIELDS, "offset")]
-    return found.source == scene.source and all(kept)
+    return all(np.array_equal(getattr(found, name), getattr(scene, name)) for name in (*FIELDS, "offset"))
 
 
-def fingerprint(task: Task) -> str:
-    """SHA-256 over the options and the content of the scan's files: what the scene depends on."""
-    table = None if task.label_table is None else sorted(task.label_table.items())
-    digest = hashlib.sha256(repr((FORMAT_VERSION, task.normals, task.axis_align, table)).encode())
-    for role, path in scan_files(task.folder).items():
-        if path.is_file():
-            digest.update(role.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+def told_ids(histogram: dict[int, int]) -> str:
+    """The commonest of the ids, and how many vertices have each."""
+    commonest = sorted(histogram.items(), key=lambda entry: -entry[1])
+    more = f" and {len(commonest) - NAMED} more ids" if len(commonest) > NAMED else ""
+    return ", ".join(f"{count} vertices have the label {id}" for id, count in commonest[:NAMED]) + more
 
 
-def print_oddities(done: list[Outcome], label_table: dict[str, int] | None):
+def print_oddities(done: list[Outcome], categories: Iterable[str]):
     """What was odd in the scans that were read."""
     if unknown := sum((outcome.unknown for outcome in done), Counter()):
-        named, of_scans = named_categories(unknown, label_table), f"of {len(done)} scans"
+        named, of_scans = named_categories(unknown, categories), f"of {len(done)} scans"
         print(f"{len(unknown)} categories {of_scans} are not in the label table, so not annotated: {named}")
     if odd := sum(bool(outcome.odd) for outcome in done):
         print(f"{odd} of {len(done)} scans look odd (metres with +z up are expected); nothing was changed")
@@ -303,21 +290,48 @@ def print_oddities(done: list[Outcome], label_table: dict[str, int] | None):
 
 def print_summary(manifest):
     """Counts against the expected ones, and the share of every class among a split's labelled vertices."""
-    print(f"{'split':<16}" + "".join(f"{split:>12}" for split in SPLITS))
+    space, shares = manifest["label_space"], []  # a split: (1 + C,) fractions
+    width = max(16, 1 + max(map(len, space.names)))
+    print(f"{'split':<{width}}" + "".join(f"{split:>12}" for split in SPLITS))
     rows = {"scans": [], "expected": [], "vertices": [], "labelled": []}
-    shares = []  # a split: (1 + NUM_CLASSES,) fractions
     for split in SPLITS:
         scenes = [manifest["scenes"][scan_id] for scan_id in manifest["splits"][split]]
         rows["scans"].append(len(scenes))
         rows["expected"].append(manifest["expected"][split])
         rows["vertices"].append(sum(scene["vertices"] for scene in scenes))
-        histogram = np.sum([scene["nyu40_histogram"] for scene in scenes] or np.zeros((1, NUM_NYU40)), axis=0)  # (41,)
-        rows["labelled"].append(int(histogram.sum()))
-        classes = np.bincount(NYU40_TO_CLASS, histogram, minlength=NUM_CLASSES)  # (21,)
-        shares.append([histogram[0], classes[0] - histogram[0], *classes[1:]] / np.maximum(histogram.sum(), 1))
+        counts = sum((Counter(scene["histogram"]) for scene in scenes), Counter())
+        rows["labelled"].append(counts.total())
+        by_class = np.zeros(1 + space.num_classes)  # what is not annotated stands before class 0
+        for id, count in counts.items():
+            by_class[1 + space.class_of[id] if space.is_annotated[id] else 0] += count
+        shares.append(by_class / max(counts.total(), 1))
     for name, counts in rows.items():
-        print(f"{name:<16}" + "".join(f"{count:>12,}" for count in counts))
+        print(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
     print("class, % of labelled vertices")
-    for row, name in enumerate(("not annotated", "other nyu40 ids", *CLASS_NAMES[1:])):
+    for row, name in enumerate(("not annotated", "other ids", *space.names[1:])):
+        if not any(share[row] for share in shares) and space.num_classes > MANY_CLASSES:
+            continue
         cells = (f"{100 * share[row]:.1f}" if sum(share) else "-" for share in shares)
-        print(f"{name:<16}" + "".join(f"{cell:>12}" for cell in cells))
+        print(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every preprocessing command has."""
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument(
+        "--shard", type=shard, metavar="I/N", help="only every N-th scan, from the I-th on; no manifest"
+    )
+
+
+def workers(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """(I, N) of "I/N"."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if not match or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1")
+    return int(match[1]), int(match[2])

@@ -1,21 +1,28 @@
-"""A raw ScanNet scan: mesh, labels and alignment, as arrays in the mesh's vertex order; and ScanNet's splits.
+"""ScanNet's raw scans: mesh, labels and alignment, as arrays in the mesh's vertex order; and ScanNet's splits.
 
 Files: data/README.md. Source: ScanNet's benchmark documentation (splits) and its own tools (labels).
 """
 
 import csv
 import difflib
+import functools
 import json
 import re
+import sys
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data.labels import NUM_NYU40
-from data.ply import ScanError, coordinate_step, in_place, ply_column, read_mesh, read_ply
+from data.labels import NUM_IDS, SCANNET20, LabelError, LabelSpace, as_labels
+from data.labels import label_space as named_space
+from data.ply import coordinate_step, in_place, ply_column, read_mesh, read_ply
+from data.preprocessing import Task, make_scenes, read_splits
+from data.scans import Scan, ScanError, named_categories
+from data.scenes import SPLITS
 
+NUM_NYU40 = 41  # ids 0 (no annotation) to 40, which labels.ply holds
+NYU40_COLUMN = "nyu40id"  # of the label table
 SPLIT_SIZES = {"train": 1201, "val": 312, "test": 100}  # scans, ScanNet v2
 FIRST_TEST_SPACE, LAST_TEST_SPACE = 707, 806
 VAL_SPACES = frozenset(
@@ -33,23 +40,74 @@ SCAN_ID = re.compile(r"scene(\d{4})_(\d{2})")
 # labels.ply of these scans holds ids that nyu40 does not have; they mean nothing and count as unannotated
 KNOWN_STRAY_LABELS = {"scene0270_00": {50}, "scene0270_02": {50}, "scene0384_00": {149}}
 SAME_PLACE = 0.001  # metres between a vertex of the mesh and the same one of labels.ply
-NAMED = 10  # unknown categories that are named
 RIGID = 1e-3  # |R^T R - 1| of a rotation that is written with a few digits
 
 
-@dataclass(frozen=True)
-class Scan:
-    """V vertices and F triangles, +z up."""
+def preprocess_scans(
+    scans: Path,
+    out: Path,
+    labels: Path | None = None,
+    splits: Path | None = None,
+    workers: int = 1,
+    shard: tuple[int, int] | None = None,
+    normals: bool = False,
+    axis_align: bool = False,
+    label_space: str | Path = SCANNET20.name,
+) -> int:
+    """All that scripts/preprocess_scannet.py does, whose --help says what the arguments are. Returns its exit code."""
+    try:
+        space = named_space(label_space)
+        if label_column(space) != NYU40_COLUMN and not labels:
+            raise ValueError(f"{space.name} has other ids than labels.ply: give the label table (--labels)")
+        label_table = read_label_table(labels, label_column(space)) if labels else None
+        folders = find_folders(scans)
+        listed, expected, failed = choose_scans(scans, folders, splits)
+    except (ScanError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    tasks = [
+        Task(scan_id, folders[scan_id], split, functools.partial(read_scan, folders[scan_id], label_table))
+        for split in SPLITS
+        for scan_id in listed[split]
+    ]
+    categories = label_table or ()
+    return make_scenes(tasks, out, space, expected, failed, workers, shard, normals, axis_align, categories=categories)
 
-    name: str
-    xyz: np.ndarray  # (V, 3) float32, metres
-    colour: np.ndarray | None  # (V, 3) uint8 RGB; None: a scan without colours
-    nyu40: np.ndarray | None  # (V,) uint8, 0 (no annotation) to 40; None: a scan without labels
-    faces: np.ndarray  # (F, 3) int32, vertex indices
-    offset: np.ndarray | None  # (3,) float64: xyz + offset are the file's coordinates; None: xyz are
-    step: float  # metres between neighbouring coordinates that the file could hold
-    axis_alignment: np.ndarray | None  # (4, 4) float64, turns walls parallel to x and y; not applied; None: not told
-    unknown: Counter = field(default_factory=Counter)  # instances by category, of those that the label table lacks
+
+def label_column(space: LabelSpace) -> str:
+    """The label table's column that holds the ids of the space: nyu40's end at 40, those of `id` do not."""
+    return NYU40_COLUMN if not any(space.is_annotated[NUM_NYU40:]) else "id"
+
+
+def find_folders(scans: Path) -> dict[str, Path]:
+    """Scan id -> folder, for every folder in `scans`, `scans`/scans and `scans`/scans_test."""
+    if not scans.is_dir():
+        raise ValueError(f"--scans {scans}: no such folder")
+    places = [place for place in (scans / "scans_test", scans / "scans", scans) if place.is_dir()]
+    return {folder.name: folder for place in places for folder in sorted(place.iterdir()) if folder.is_dir()}
+
+
+def choose_scans(scans, folders, splits_dir) -> tuple[dict, dict, dict]:
+    """({split: scan ids that are there}, {split: number wanted}, {scan id: why it is left out})."""
+    listed, failed = {split: [] for split in SPLITS}, {}
+    if splits_dir is not None:
+        wanted = read_splits(splits_dir)
+        for split in SPLITS:
+            for scan_id in wanted[split]:
+                if scan_id in folders:
+                    listed[split].append(scan_id)
+                else:
+                    failed[scan_id] = f"{scans / scan_id}: listed in {split}.txt, but there is no such folder"
+        return listed, {split: len(wanted[split]) for split in SPLITS}, failed
+    scan_ids = sorted(filter(SCAN_ID.fullmatch, folders))
+    if not scan_ids:
+        raise ValueError(f"--scans {scans}: no folder is named as ScanNet's are (scene0000_00); give --splits")
+    for scan_id in scan_ids:
+        try:
+            listed[official_split(scan_id)].append(scan_id)
+        except ValueError as error:
+            failed[scan_id] = str(error)
+    return listed, dict(SPLIT_SIZES), failed
 
 
 def official_split(scan_id: str) -> str:
@@ -86,8 +144,8 @@ def read_scan(folder, label_table: dict[str, int] | None = None) -> Scan:
     """Read the scan in `folder`, which is named by its scan id.
 
     With `label_table` (from `read_label_table`) labels come from segments, aggregation and table, without it from
-    labels.ply. A scan that has neither aggregation nor labels.ply (ScanNet's test scans) has labels None; one that has
-    only the source not asked for is an error, as the two can differ. Raises ScanError.
+    labels.ply, which holds nyu40 ids. A scan that has neither aggregation nor labels.ply (ScanNet's test scans) has
+    labels None; one that has only the source not asked for is an error, as the two can differ. Raises ScanError.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -95,21 +153,21 @@ def read_scan(folder, label_table: dict[str, int] | None = None) -> Scan:
     files = scan_files(folder)
     mesh = read_mesh(files["mesh"])
     labels, aggregation = files["labels"], files["aggregation"]
-    nyu40, unknown = None, Counter()
+    label, unknown = None, Counter()
     if label_table is not None and aggregation.exists():
-        nyu40, unknown = _labels_from_segments(files["segments"], aggregation, label_table, len(mesh.xyz))
+        label, unknown = _labels_from_segments(files["segments"], aggregation, label_table, len(mesh.xyz))
     elif label_table is not None and labels.exists():
         raise ScanError(f"{aggregation}: missing, and with a label table labels come from it; add it or drop --labels")
     elif labels.exists():
-        nyu40 = _labels_from_ply(labels, KNOWN_STRAY_LABELS.get(folder.name, ()), mesh)
+        label = _labels_from_ply(labels, KNOWN_STRAY_LABELS.get(folder.name, ()), mesh)
     elif aggregation.exists():
         raise ScanError(f"{labels}: missing, though the scan is annotated; add it or give the label table (--labels)")
     alignment = read_axis_alignment(files["info"])
-    return Scan(folder.name, nyu40=nyu40, axis_alignment=alignment, unknown=unknown, **mesh._asdict())
+    return Scan(folder.name, label=label, axis_alignment=alignment, unknown=unknown, **mesh._asdict())
 
 
-def read_label_table(path) -> dict[str, int]:
-    """Raw category name -> nyu40 id, from ScanNet's scannetv2-labels.combined.tsv or a table with its two columns.
+def read_label_table(path, column: str = NYU40_COLUMN) -> dict[str, int]:
+    """Raw category name -> the id in that column of ScanNet's scannetv2-labels.combined.tsv or a table like it.
 
     Names are stripped; a category without an id is unannotated (0); the last of equal names counts, as in ScanNet's
     own tools. A name in quotes is known with and without them. Raises ScanError.
@@ -120,37 +178,26 @@ def read_label_table(path) -> dict[str, int]:
     except (OSError, ValueError, csv.Error) as error:
         raise ScanError(f"{path}: the label table cannot be read ({error})") from error
     header = [_unquoted(cell) for cell in rows[0]] if rows else []
-    for column in ("raw_category", "nyu40id"):
-        if column not in header:
+    for wanted in ("raw_category", column):
+        if wanted not in header:
             raise ScanError(
-                f"{path}: the label table has no column '{column}' (it has: {', '.join(header)[:200]}); "
+                f"{path}: the label table has no column '{wanted}' (it has: {', '.join(header)[:200]}); "
                 "ScanNet v2's scannetv2-labels.combined.tsv is needed, the v1 table has other columns"
             )
-    name_column, id_column = header.index("raw_category"), header.index("nyu40id")
+    name_column, id_column = header.index("raw_category"), header.index(column)
+    num_ids = NUM_NYU40 if column == NYU40_COLUMN else NUM_IDS
     table, without_quotes = {}, {}
     for line, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
         try:
-            name, nyu40 = row[name_column].strip(), int(_unquoted(row[id_column]) or 0)
+            name, id = row[name_column].strip(), int(_unquoted(row[id_column]) or 0)
         except (IndexError, ValueError) as error:
-            raise ScanError(f"{path}: row {line} has no raw_category or no integer nyu40id") from error
-        if not 0 <= nyu40 < NUM_NYU40:
-            raise ScanError(f"{path}: row {line} has nyu40id {nyu40}, not 0 to {NUM_NYU40 - 1}")
-        table[name] = without_quotes[_unquoted(name)] = nyu40
+            raise ScanError(f"{path}: row {line} has no raw_category or no integer {column}") from error
+        if not 0 <= id < num_ids:
+            raise ScanError(f"{path}: row {line} has {column} {id}, not 0 to {num_ids - 1}")
+        table[name] = without_quotes[_unquoted(name)] = id
     return without_quotes | table
-
-
-def named_categories(unknown: Counter, label_table: dict[str, int]) -> str:
-    """The commonest of the categories that the table lacks, how often each, and the name that was probably meant."""
-    in_lower_case = {name.casefold(): name for name in label_table}
-
-    def told(category, count):
-        meant = in_lower_case.get(category.casefold())
-        return f"{category!r} ({count}{f', {meant!r} is probably meant' if meant else ''})"
-
-    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-    return ", ".join(told(*entry) for entry in unknown.most_common(NAMED)) + more
 
 
 def read_axis_alignment(path) -> np.ndarray | None:
@@ -185,9 +232,12 @@ def read_axis_alignment(path) -> np.ndarray | None:
 
 
 def _labels_from_ply(path, stray, mesh):
-    """(V,) uint8 of labels.ply, whose vertices have to be the mesh's in its order; ids in `stray` become 0."""
+    """(V,) uint16 of labels.ply, whose vertices have to be the mesh's in its order; ids in `stray` become 0."""
     ply = read_ply(path)
-    labels = ply_column(path, ply, "vertex", "label", "iu")
+    try:
+        labels = as_labels(ply_column(path, ply, "vertex", "label", "iu"), "label")
+    except LabelError as error:
+        raise ScanError(f"{path}: {error}") from error
     if len(labels) != len(mesh.xyz):
         raise ScanError(f"{path}: {len(labels)} labels for the mesh's {len(mesh.xyz)} vertices")
     columns = [ply_column(path, ply, "vertex", key, "fiu") for key in "xyz"]
@@ -203,11 +253,11 @@ def _labels_from_ply(path, stray, mesh):
             f"{path}: its vertices are {cause}: vertex {first} is at {_place(xyz[first])}, "
             f"the mesh's at {_place(there[first])}. Write it again with the mesh's own vertices"
         )
-    labels = np.where(np.isin(labels, list(stray)), 0, labels)
-    outside = np.unique(labels[(labels < 0) | (labels >= NUM_NYU40)])
+    labels[np.isin(labels, list(stray))] = 0
+    outside = np.unique(labels[labels >= NUM_NYU40])
     if len(outside):
         raise ScanError(f"{path}: labels {', '.join(map(str, outside[:5]))} are not nyu40 ids (0 to {NUM_NYU40 - 1})")
-    return labels.astype(np.uint8)
+    return labels
 
 
 def _place(point):
@@ -215,7 +265,7 @@ def _place(point):
 
 
 def _labels_from_segments(segments_path, aggregation_path, label_table, vertices):
-    """(V,) uint8: each annotated instance gives its segments' vertices the id of its category; the unknown categories.
+    """(V,) uint16: each annotated instance gives its segments' vertices the id of its category; the unknown categories.
 
     Categories that the table lacks are unannotated (0), an error if nothing else is left. An instance listed twice
     (scene0217_00) changes nothing; of instances that share a segment the last counts, as in ScanNet's own tools.
@@ -235,7 +285,7 @@ def _labels_from_segments(segments_path, aggregation_path, label_table, vertices
         members.append(_integers(aggregation_path, f"segGroups[{number}].segments", group.get("segments")))
     categories = [group["label"].strip() for group in groups]
     unknown = Counter(category for category in categories if category not in label_table)
-    group_label = np.array([label_table.get(category, 0) for category in categories], np.uint8)
+    group_label = np.array([label_table.get(category, 0) for category in categories], np.uint16)
     group_of_member = np.repeat(np.arange(len(groups)), [len(ids) for ids in members[1:]])
     members = np.concatenate(members)
 
@@ -244,7 +294,7 @@ def _labels_from_segments(segments_path, aggregation_path, label_table, vertices
     if len(absent := np.flatnonzero(segment_ids[position] != members)):
         number, segment = group_of_member[absent[0]], members[absent[0]]
         raise ScanError(f"{aggregation_path}: segGroups[{number}] lists segment {segment}, which no vertex has")
-    segment_label = np.zeros(len(segment_ids), np.uint8)
+    segment_label = np.zeros(len(segment_ids), np.uint16)
     segment_label[position] = group_label[group_of_member]  # in the groups' order, so the last one stays
     if unknown and not segment_label.any():
         raise ScanError(

@@ -1,6 +1,6 @@
 """The scene file: one preprocessed scan in one HDF5 file, and the manifest that lists them. Schema: data/README.md.
 
-A scene keeps the mesh's vertices in the mesh's order. Files are written whole or not at all, equal scenes give equal
+A scene keeps the scan's vertices in the scan's order. Files are written whole or not at all, equal scenes give equal
 bytes, and every block carries a checksum, so that a damaged file is an error rather than a wrong score.
 """
 
@@ -15,25 +15,27 @@ import h5py
 import numpy as np
 
 from data.atomic_write import replacing
-from data.labels import NUM_NYU40
+from data.labels import HISTOGRAM_OF_FORMAT_1, LABEL_OF_FORMAT_1, NUM_IDS, SCANNET20, from_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of what is written; format 1 is read, too
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.json"
 SCENE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # becomes a file name: nothing that could be a path
 FIELDS = {  # name: (dtype, values a row); a row is a vertex, or a triangle for faces
     "xyz": (np.float32, (3,)),
-    "nyu40": (np.uint8, ()),
+    "label": (np.uint16, ()),
     "colour": (np.uint8, (3,)),
     "normal": (np.float32, (3,)),
+    "intensity": (np.float32, ()),
     "faces": (np.int32, (3,)),
 }
-FILTERS = {"shuffle": True, "compression": 1, "fletcher32": True}  # xyz and nyu40 of 150,000 vertices read in 6 ms
+FILTERS = {"shuffle": True, "compression": 1, "fletcher32": True}  # xyz and label of 150,000 vertices read in 6 ms
 FILTER_IDS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]  # the same, as applied
-MAY_BE_ABSENT = ("nyu40", "faces")  # read as None: a scan without labels, a cloud without a mesh
+MAY_BE_ABSENT = ("label", "faces")  # read as None: a scan without labels, a cloud without a mesh
 WITHOUT = {  # what to do about a field that is asked for and not there
-    "normal": "run scripts/preprocess_scannet.py with --normals",
+    "normal": "preprocess it with --normals, if it has faces",
     "colour": "the scan has no colours: train without --features colour",
+    "intensity": "the scan has no intensities: train without --features intensity",
 }
 
 
@@ -47,12 +49,12 @@ class Scene:
 
     name: str
     xyz: np.ndarray | None = None  # (V, 3) float32, metres
-    nyu40: np.ndarray | None = None  # (V,) uint8, 0 (no annotation) to 40
+    label: np.ndarray | None = None  # (V,) uint16, ids of the label space
     colour: np.ndarray | None = None  # (V, 3) uint8 RGB
     normal: np.ndarray | None = None  # (V, 3) float32, unit length
+    intensity: np.ndarray | None = None  # (V,) float32 in [0, 1]
     faces: np.ndarray | None = None  # (F, 3) int32, vertex indices
     offset: np.ndarray | None = None  # (3,) float64, metres: xyz + offset are the scan's coordinates; None: xyz are
-    source: str = ""  # fingerprint of the files and options that the scene was made from
 
 
 def write_scene(path, scene: Scene) -> None:
@@ -81,10 +83,10 @@ def write_scene(path, scene: Scene) -> None:
             raise SceneError(f"{path}: not written, what {library} wrote cannot be read back ({error})") from error
 
 
-def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
+def read_scene(path, fields=("xyz", "label")) -> Scene:
     """Read `fields` (names in FIELDS; None: all that are there) of the scene file at `path`, checksums verified.
 
-    `nyu40` is None for a scan without labels, `faces` for a cloud without a mesh. Raises SceneError if the file is
+    `label` is None for a scan without labels, `faces` for a cloud without a mesh. Raises SceneError if the file is
     missing, truncated, damaged, of another version, lacks a field, refers to data elsewhere, or if a dtype, shape or
     value is not the schema's. Memory is bounded by what the file holds, whatever it declares.
     """
@@ -92,44 +94,48 @@ def read_scene(path, fields=("xyz", "nyu40")) -> Scene:
     arrays, offset = {}, None
     try:
         if not path.is_file():
-            raise SceneError(f"{path}: no such scene file; run scripts/preprocess_scannet.py")
+            raise SceneError(f"{path}: no such scene file; preprocess the scans again")
         # no lock: files are only ever replaced whole, and locks fail on some network file systems
         with h5py.File(path, "r", locking=False) as file:
             version = _attribute(file, "format_version", "i")
-            if version != FORMAT_VERSION:
-                raise ValueError(f"has format version {version}, this code reads version {FORMAT_VERSION}")
-            name, source = _attribute(file, "name", "S").decode(), _attribute(file, "source", "S").decode()
+            if version not in (1, FORMAT_VERSION):
+                raise ValueError(f"has format version {version}, this code reads 1 and {FORMAT_VERSION}")
+            name = _attribute(file, "name", "S").decode()
             vertices = int(_attribute(file, "vertices", "i"))
             if "offset" in file.attrs:
                 offset = _attribute(file, "offset", "f", (3,))
                 if not np.isfinite(offset).all():
                     raise ValueError(f"has the offset {offset}")
-            stored = set(file)  # by link: `field in file` would call a field with a damaged header absent
-            for field in FIELDS.keys() & stored if fields is None else fields:
+            named = {LABEL_OF_FORMAT_1: "label"} if version == 1 else {}
+            stored = {named.get(key, key): key for key in file}  # by link: a field with a damaged header is there, too
+            for field in FIELDS.keys() & stored.keys() if fields is None else fields:
                 if field not in stored and field in MAY_BE_ABSENT:
                     continue
                 if field not in stored and field in WITHOUT:
                     raise SceneError(f"{path}: there is no '{field}'; {WITHOUT[field]}")
                 if field not in stored:
                     raise ValueError(f"there is no '{field}'")
-                arrays[field] = _read_block(file, field, vertices)
+                arrays[field] = _read_block(file, stored[field], vertices).astype(FIELDS[field][0], copy=False)
                 _check_values(field, arrays[field], vertices)
     except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, zlib.error) as error:
         cause = error if isinstance(error, ValueError) else f"truncated, damaged or no scene file ({error})"
-        raise SceneError(f"{path}: {cause}; run scripts/preprocess_scannet.py again, it rebuilds this file") from error
-    return Scene(name=name, source=source, offset=offset, **arrays)
+        raise SceneError(f"{path}: {cause}; preprocess the scans again, which rebuilds this file") from error
+    return Scene(name=name, offset=offset, **arrays)
 
 
 def write_manifest(data_dir, manifest: dict) -> None:
-    """Write `manifest` to `data_dir`/manifest.json, whole or not at all."""
+    """Write what `read_manifest` returns to `data_dir`/manifest.json, whole or not at all."""
+    manifest = {**manifest, "label_space": manifest["label_space"].as_json()}
     with replacing(Path(data_dir) / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def read_manifest(data_dir) -> dict:
-    """The manifest of a preprocessed data set, checked. Raises SceneError if it is absent, damaged or inconsistent."""
+    """The manifest of a preprocessed data set, checked; its `label_space` is a LabelSpace, and a scene's `histogram`
+    {id: count}. Raises SceneError if it is absent, damaged or inconsistent.
+    """
     path = Path(data_dir) / MANIFEST
-    advice = f"run scripts/preprocess_scannet.py --scans DIR --out {data_dir}"
+    advice = f"preprocess scans with --out {data_dir}"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -137,18 +143,19 @@ def read_manifest(data_dir) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise SceneError(f"{path}: cannot be read ({error}); {advice}") from error
     try:
-        _check_manifest(manifest)
+        return _checked_manifest(manifest)
     except (KeyError, TypeError, AttributeError) as error:
         raise SceneError(f"{path}: entries are missing or of a wrong type ({error!r}); {advice}") from error
     except ValueError as error:
         raise SceneError(f"{path}: {error}; {advice}") from error
-    return manifest
 
 
-def _check_manifest(manifest):
-    """Raise ValueError, or KeyError, TypeError, AttributeError where an entry is missing or of a wrong type."""
-    if manifest["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"has format version {manifest['format_version']}, this code reads version {FORMAT_VERSION}")
+def _checked_manifest(manifest):
+    """The manifest as of this format. ValueError, or KeyError, TypeError, AttributeError where an entry is no good."""
+    version = manifest["format_version"]
+    if version not in (1, FORMAT_VERSION):
+        raise ValueError(f"has format version {version}, this code reads 1 and {FORMAT_VERSION}")
+    space = SCANNET20 if version == 1 else from_json(manifest["label_space"])
     _check_types(manifest, {"splits": dict, "expected": dict, "failed": dict, "scenes": dict})
     _check_types(manifest["expected"], dict.fromkeys(SPLITS, int))
     _check_types(manifest["splits"], dict.fromkeys(SPLITS, list))
@@ -158,13 +165,19 @@ def _check_manifest(manifest):
         if scan_id in listed:
             raise ValueError(f"scene '{scan_id}' is listed twice")
         listed.add(scan_id)
-        _check_types(scene, {"file": str, "vertices": int, "labelled": bool, "sha256": str, "nyu40_histogram": list})
+        if version == 1:
+            scene["histogram"] = {id: n for id, n in enumerate(scene.pop(HISTOGRAM_OF_FORMAT_1)) if n}
+        _check_types(scene, {"file": str, "vertices": int, "labelled": bool, "sha256": str, "histogram": dict})
         if scene["file"] != f"scenes/{scan_id}.h5" or not SCENE_NAME.fullmatch(scan_id):
             raise ValueError(f"scene '{scan_id}' names the file '{scene['file']}', not scenes/<scan id>.h5")
-        histogram, total = scene["nyu40_histogram"], scene["vertices"] if scene["labelled"] else 0
-        counts = all(type(count) is int and 0 <= count < 2**63 for count in histogram)
-        if len(histogram) != NUM_NYU40 or not counts or sum(histogram) != total:
+        scene["histogram"] = histogram = {int(id): count for id, count in scene["histogram"].items()}
+        total = scene["vertices"] if scene["labelled"] else 0
+        counts = all(0 <= id < NUM_IDS and type(n) is int and 0 < n < 2**63 for id, n in histogram.items())
+        if not counts or sum(histogram.values()) != total:
             raise ValueError(f"the histogram of scene '{scan_id}' is not one of its {total} labels")
+        if outside := space.outside(histogram):
+            raise ValueError(f"scene '{scan_id}' has the ids {list(outside)}, and '{space.name}' does not")
+    return {**manifest, "format_version": FORMAT_VERSION, "label_space": space}
 
 
 def _check_types(entries, types):
@@ -175,7 +188,7 @@ def _check_types(entries, types):
 
 def _check_layout(field, array, vertices):
     """Raise ValueError unless the array or dataset has the schema's dtype and shape."""
-    dtype, row = FIELDS[field]
+    dtype, row = FIELDS[field] if field in FIELDS else (np.uint8, ())  # a label of format 1
     if array.dtype != dtype:
         raise ValueError(f"'{field}' is {array.dtype}, not {np.dtype(dtype)}")
     if array.ndim != 1 + len(row) or array.shape[1:] != row:
@@ -190,8 +203,8 @@ def _check_values(field, array, vertices):
     """Raise ValueError unless the values are possible ones."""
     if array.dtype == np.float32 and not np.isfinite(array).all():
         raise ValueError(f"'{field}' holds NaN or infinite values")
-    if field == "nyu40" and array.max() >= NUM_NYU40:
-        raise ValueError(f"'nyu40' holds {array.max()}, not 0 to {NUM_NYU40 - 1}")
+    if field == "intensity" and not 0 <= array.min() <= array.max() <= 1:
+        raise ValueError(f"'intensity' goes from {array.min()} to {array.max()}, not within 0 and 1")
     if field == "faces" and array.size and not 0 <= array.min() <= array.max() < vertices:
         raise ValueError(f"'faces' refer to vertices {array.min()} to {array.max()} of {vertices}")
 
@@ -261,8 +274,8 @@ def _file_image(scene, arrays):
         access.set_fileobj_driver(h5py.h5fd.fileobj_driver, memory)
     with h5py.File(h5py.h5f.create(b"scene", h5py.h5f.ACC_TRUNC, creation, access)) as file:
         file.attrs.update(format_version=FORMAT_VERSION, vertices=len(scene.xyz))
-        for key in ("name", "source"):  # of fixed length: HDF5 keeps other strings in a heap that has no checksum
-            file.attrs[key] = np.bytes_(getattr(scene, key).encode())
+        # of fixed length: HDF5 keeps other strings in a heap that has no checksum
+        file.attrs["name"] = np.bytes_(scene.name.encode())
         if scene.offset is not None:
             file.attrs["offset"] = scene.offset
         for field, array in arrays.items():

@@ -64,7 +64,7 @@ class PointNet2Config:
     Raises ValueError for a value that names no network; options of the context layer are checked by its class.
     """
 
-    num_classes: int = 21
+    num_classes: int  # outputs, with that for "none of the classes"
     extra_channels: int = 0  # point features after x, y, z
     grouping: str = _option("ssg", "single- or multi-scale grouping of PointNet++", choices=tuple(GROUPINGS))
     radii: tuple[float, ...] = _option(RADII, "radii of the balls of the four set abstractions, in m")

@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.chunks import POINTS_PER_CHUNK
+from data.labels import SCANNET20
 from models import textbook
 from models.context import CONTEXTS
 from models.mask_rcnn import MaskRCNNConfig, context_layers
@@ -44,22 +45,23 @@ class Row(NamedTuple):
     paper_macs: str = "-"
 
 
+network = functools.partial(PointNet2Config, SCANNET20.num_classes)
 ROWS = (
-    Row("PointNet++ SSG", PointNet2Config()),
-    Row("  + NL block", PointNet2Config(context="non_local"), "PointNet++ SSG", "+0.70M", "+31M"),
-    Row("  + LatentGNN K=1", PointNet2Config(context="latentgnn"), "PointNet++ SSG", "+0.31M", "+15M"),
-    Row("      latent-side W", PointNet2Config(context="latentgnn", weight="latent"), "PointNet++ SSG"),
-    Row("      without W", PointNet2Config(context="latentgnn", weight=None), "PointNet++ SSG"),
-    Row("  + LatentGNN K=3", PointNet2Config(context="latentgnn", kernels=3), "PointNet++ SSG", "+0.54M", "+30M"),
-    Row("      latent-side W", PointNet2Config(context="latentgnn", kernels=3, weight="latent"), "PointNet++ SSG"),
-    Row("PointNet++ MSG", PointNet2Config(grouping="msg")),
+    Row("PointNet++ SSG", network()),
+    Row("  + NL block", network(context="non_local"), "PointNet++ SSG", "+0.70M", "+31M"),
+    Row("  + LatentGNN K=1", network(context="latentgnn"), "PointNet++ SSG", "+0.31M", "+15M"),
+    Row("      latent-side W", network(context="latentgnn", weight="latent"), "PointNet++ SSG"),
+    Row("      without W", network(context="latentgnn", weight=None), "PointNet++ SSG"),
+    Row("  + LatentGNN K=3", network(context="latentgnn", kernels=3), "PointNet++ SSG", "+0.54M", "+30M"),
+    Row("      latent-side W", network(context="latentgnn", kernels=3, weight="latent"), "PointNet++ SSG"),
+    Row("PointNet++ MSG", network(grouping="msg")),
 )
 
 
 def rows() -> list[Row]:
     """Those of the table, and one for every other context layer that there is."""
     own = CONTEXTS.keys() - {row.config.context for row in ROWS}
-    added = [Row(f"  + {name}", PointNet2Config(context=name), ROWS[0].name) for name in sorted(own)]
+    added = [Row(f"  + {name}", network(context=name), ROWS[0].name) for name in sorted(own)]
     return [*ROWS[:-1], *added, ROWS[-1]]  # MSG last
 
 
@@ -126,7 +128,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     print(__doc__)
-    print(f"{POINTS_PER_CHUNK} points, x y z, 21 classes. Indented rows: what is added to PointNet++ SSG.")
+    points = f"{POINTS_PER_CHUNK} points, x y z, {SCANNET20.num_classes} outputs"
+    print(f"{points}. Indented rows: what is added to PointNet++ SSG.")
     print("2^30/1000: conv MACs in this unit; there, with W on the latent side, the paper's figures come within 2 %.\n")
     header = "network", "parameters", "paper", "conv MACs", "2^30/1000", "paper", "product MACs", "conv + products"
     table = "{:<20} {:>11} {:>7}  {:>13} {:>9} {:>6}  {:>13} {:>15}".format

@@ -2,8 +2,8 @@
 
     python scripts/predict.py --checkpoint runs/x/checkpoints/last.pt --input room.ply --out room_pred.ply
 
---out has all that the input has, in the same order, and for each vertex `label`, its nyu40 id, and as red, green and
-blue ScanNet's colour of the class. What the input had under these names is kept as input_label, input_red, ... The
+--out has all that the input has, in the same order, and for each vertex `label`, the id of its class, and as red, green
+and blue the class's colour. What the input had under these names is kept as input_label, input_red, ... The
 network expects rooms in metres with +z up, as ScanNet's: --scale and --up tell of others, and are not applied to --out.
 It also expects about the density that it was trained on: of a denser cloud, --spacing predicts a part for all.
 """
@@ -23,10 +23,13 @@ import ops
 from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import KEPT, RGB, with_prediction
-from data.datasets import INPUTS, POINT_FEATURES, SceneTiles
-from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_CLASSES
+from data.datasets import INPUTS, SceneTiles
+from data.features import POINT_FEATURES, channels_of, fields_of, points_of
+from data.labels import LabelSpace
 from data.oddities import oddities, sizes
-from data.ply import MAX_EXTENT, ScanError, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
+from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
+from data.scans import ScanError
+from data.scenes import Scene
 from training import checkpoint
 from training.arguments import choose_device, whole_number
 from training.inference import run_scene
@@ -83,14 +86,14 @@ def _run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     content = checkpoint.read_published(args.checkpoint)
     model = checkpoint.build(content, args.checkpoint)
-    config = INPUTS | content["config"]
+    config, space = INPUTS | content["config"], content["label_space"]
     features = config["features"]
-    if sum(POINT_FEATURES.get(name, 0) for name in features) != model.config.extra_channels:
+    if not {*features} <= POINT_FEATURES.keys() or channels_of(features) != model.config.extra_channels:
         raise checkpoint.CheckpointError(f"{args.checkpoint}: its features {features} are not those of its network")
     ply = read_ply(args.input, any_lists=True)
     xyz, seen = coordinates(args.input, ply, args.scale, args.up)
-    columns = [feature(name, args.input, ply, args.up)[seen] for name in features]
-    points = np.concatenate([xyz, *columns], axis=1)
+    fields = {name: field(name, args.input, ply, args.up)[seen] for name in fields_of(features)}
+    points = points_of(Scene(args.input.stem, xyz, **fields), features)
 
     ops.use(args.ops)
     print(
@@ -109,12 +112,13 @@ def _run(args: argparse.Namespace) -> int:
             rng = np.random.default_rng(args.seed)
             draws = list(chunks.covering_crops(xyz[first], rng, size=config["chunk_size"]))
             scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
-            classes = np.zeros(len(seen), np.uint8)
-            classes[seen] = run_scene(model.to(device), scene, device, args.batch_size).result().predicted[cube]
-            with_prediction(ply, CLASS_TO_NYU40[classes]).write(temporary)
+            classes = np.zeros(len(seen), np.uint16)
+            score = run_scene(model.to(device), scene, space, device, args.batch_size)
+            classes[seen] = score.result().predicted[cube]
+            with_prediction(ply, space.id_of[classes], space).write(temporary)
     except OSError as error:
         raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
-    print(f"{class_summary(classes)}\n{out}")
+    print(f"{class_summary(classes, space)}\n{out}")
     return 0
 
 
@@ -139,15 +143,22 @@ def turned(vectors: np.ndarray, up: str) -> np.ndarray:
     return vectors * (1, -1, -1) if up[0] == "-" else vectors
 
 
-def feature(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
-    """(V, C) float32, the network's point feature "colour" in [0, 1] or "normal"."""
+def field(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
+    """(V, ...) of a scene's field that the network's features are made from: "colour", "normal" or "intensity"."""
     vertex = ply["vertex"]
     if name == "colour":
         if not all(channel in vertex for channel in RGB):
             raise ScanError(f"{path}: the network takes colours; give the vertices uchar red, green and blue")
         prefix = KEPT if all(KEPT + channel in vertex for channel in RGB) else ""  # beside those of a prediction
         colour = np.stack([ply_column(path, ply, "vertex", prefix + channel, "u") for channel in RGB], axis=1)
-        return colour.astype(np.float32) / np.iinfo(colour.dtype).max
+        return (colour // (np.iinfo(colour.dtype).max // 255)).astype(np.uint8)
+    if name == "intensity":
+        intensity = ply_column(path, ply, "vertex", "intensity", "fu") if "intensity" in vertex else np.float32([-1])
+        if intensity.dtype.kind == "u":
+            intensity = intensity / np.iinfo(intensity.dtype).max
+        if not ((intensity >= 0) & (intensity <= 1)).all():
+            raise ScanError(f"{path}: the network takes intensities; give the vertices intensity, float from 0 to 1")
+        return intensity.astype(np.float32)
     if "nx" in vertex:
         normal = np.stack([ply_column(path, ply, "vertex", axis, "f") for axis in ("nx", "ny", "nz")], axis=1)
     elif len(faces := ply_triangles(path, ply, len(vertex))):
@@ -168,13 +179,14 @@ def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray,
     return found + [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up, first)]
 
 
-def class_summary(classes: np.ndarray) -> str:
+def class_summary(classes: np.ndarray, space: LabelSpace) -> str:
     """A line for each class (V,) that occurs, the commonest first."""
-    counts = np.bincount(classes, minlength=NUM_CLASSES)
-    lines = [f"{'class':16}{'nyu40':>6}{'vertices':>12}{'%':>7}"]
+    counts = np.bincount(classes, minlength=space.num_classes)
+    width = max(16, 1 + max(map(len, space.names)))
+    lines = [f"{'class':{width}}{'id':>6}{'vertices':>12}{'%':>7}"]
     for index in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
         share = 100 * counts[index] / len(classes)
-        lines.append(f"{CLASS_NAMES[index]:16}{CLASS_TO_NYU40[index]:>6}{counts[index]:>12}{share:>7.1f}")
+        lines.append(f"{space.names[index]:{width}}{space.id_of[index]:>6}{counts[index]:>12}{share:>7.1f}")
     return "\n".join(lines)
 
 

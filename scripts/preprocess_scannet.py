@@ -12,15 +12,15 @@ missing, and writes manifest.json; the bytes are those of one run without shards
 """
 
 import argparse
-import os
-import re
 import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.preprocessing import preprocess_scans
+from data.labels import BUILT_IN, SCANNET20
+from data.preprocessing import add_flags
+from data.scannet import preprocess_scans
 
 
 def main(argv=None) -> int:
@@ -35,24 +35,15 @@ def parse_args(argv):
     parser.add_argument("--out", type=Path, required=True, help="folder for scenes/ and manifest.json")
     parser.add_argument("--labels", type=Path, help="label table: segments and aggregation instead of labels.ply")
     parser.add_argument("--splits", type=Path, help="folder of train.txt, val.txt, test.txt (default: ScanNet v2)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument(
-        "--shard", type=shard, metavar="I/N", help="only every N-th scan, from the I-th on; no manifest"
+        "--label-space",
+        default=SCANNET20.name,
+        help=f"{', '.join(BUILT_IN[:2])} or a JSON file (default: %(default)s); ids above 40 need --labels",
     )
+    add_flags(parser)
     parser.add_argument("--normals", action="store_true", help="store vertex normals too")
     parser.add_argument("--axis-align", action="store_true", help="apply the scan's axisAlignment to the vertices")
-    args = parser.parse_args(argv)
-    if args.workers < 1:
-        parser.error("--workers must be 1 or more")
-    return args
-
-
-def shard(text: str) -> tuple[int, int]:
-    """(I, N) of "I/N"."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
-    if not match or int(match[1]) >= int(match[2]):
-        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1")
-    return int(match[1]), int(match[2])
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from data.coloured_ply import RGB, UNLABELLED, class_colours
-from data.labels import CLASS_NAMES, NUM_NYU40, NYU40_TO_CLASS, PALETTE
-from data.ply import ScanError, ply_column, ply_triangles, read_ply
+from data.labels import NUM_IDS, SCANNET20, LabelError, label_space
+from data.ply import ply_column, ply_triangles, read_ply
+from data.scans import ScanError
 
 ELEVATION, AZIMUTH = np.deg2rad(48), np.deg2rad(28)  # the view, from the long side of the room
 CAMERA_DISTANCE = 2.2  # of the scene's diagonal
@@ -85,14 +86,14 @@ def render(xyz: np.ndarray, colour: np.ndarray, faces: np.ndarray | None = None,
 
 
 def read_labels(path: Path, vertices: int) -> np.ndarray:
-    """(V,) nyu40 ids from a PLY file with `label`, or from a text file with one id a line. Raises ScanError."""
+    """(V,) ids from a PLY file with `label`, or from a text file with one id a line. Raises ScanError."""
     if path.suffix == ".ply":
         label = ply_column(path, read_ply(path), "vertex", "label", "iu")
     else:
         try:
             label = np.loadtxt(path, dtype=int)
         except (OSError, ValueError) as error:
-            raise ScanError(f"{path}: has no labels, one nyu40 id a line ({error})") from error
+            raise ScanError(f"{path}: has no labels, one id a line ({error})") from error
     if label.shape != (vertices,):
         raise ScanError(f"{path}: {label.size} labels for {vertices} vertices")
     return label.astype(int)
@@ -102,12 +103,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, required=True, help="PLY mesh or point cloud")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, PNG")
-    parser.add_argument("--labels", type=Path, nargs="*", default=[], help="nyu40 ids: PLY with `label`, or one a line")
+    parser.add_argument("--labels", type=Path, nargs="*", default=[], help="ids: PLY with `label`, or one a line")
+    parser.add_argument("--label-space", default=SCANNET20.name, help="of the labels: a name or a JSON file")
     parser.add_argument("--titles", nargs="*", default=[], help="of the panels (default: the files' names)")
     args = parser.parse_args(argv)
     try:
         draw(args)
-    except ScanError as error:
+    except (ScanError, LabelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(args.out)
@@ -115,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw(args: argparse.Namespace) -> None:
-    ply = read_ply(args.input)
+    ply, space = read_ply(args.input), label_space(args.label_space)
     xyz = np.column_stack([ply_column(args.input, ply, "vertex", axis, "fiu") for axis in "xyz"]).astype(np.float64)
     if not len(xyz) or not np.isfinite(xyz).all():
         raise ScanError(f"{args.input}: {'vertices have NaN or infinite' if len(xyz) else 'there are no'} coordinates")
@@ -124,9 +126,9 @@ def draw(args: argparse.Namespace) -> None:
     if all(channel in ply["vertex"] for channel in RGB):
         colour = np.column_stack([ply_column(args.input, ply, "vertex", channel, "u") for channel in RGB])
     labels = [read_labels(path, len(xyz)) for path in args.labels]
-    panels = [colour, *map(class_colours, labels)]
+    panels = [colour, *(class_colours(label, space) for label in labels)]
     titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
-    shown = {k for label in labels for k in NYU40_TO_CLASS[label[(label > 0) & (label < NUM_NYU40)]].tolist()}
+    shown = {k for label in labels for k in space.class_of[label[(label >= 0) & (label < NUM_IDS)]].tolist()}
 
     figure = Figure(figsize=(7 * len(panels), 7), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -134,7 +136,7 @@ def draw(args: argparse.Namespace) -> None:
         axis.imshow(render(xyz, colours, faces if len(faces) else None))
         axis.set_title(title)
         axis.axis("off")
-    legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in sorted(shown - {0})]
+    legend = [Patch(color=space.palette[k] / 255, label=space.names[k]) for k in sorted(shown - {0})]
     if labels:
         legend.append(Patch(color=np.array(UNLABELLED) / 255, label="no label, or another class"))
         figure.legend(handles=legend, loc="outside lower center", ncols=10, frameon=False)

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from data.labels import NUM_NYU40
+from data.labels import SCANNET20, histogram
 from data.scenes import FORMAT_VERSION, Scene, write_manifest, write_scene
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
@@ -29,16 +29,17 @@ def rooms(tmp_path_factory):
         for seed, name in enumerate(names):
             scene = _room(name, seed, labelled=name not in splits["test"])
             write_scene(folder / "scenes" / f"{name}.h5", scene)
-            labels = scene.nyu40 if scene.nyu40 is not None else np.zeros(0, np.uint8)
+            labels = scene.label if scene.label is not None else np.zeros(0, np.uint16)
             entries[name] = {
                 "file": f"scenes/{name}.h5",
                 "vertices": len(scene.xyz),
-                "labelled": scene.nyu40 is not None,
+                "labelled": scene.label is not None,
                 "sha256": "",
-                "nyu40_histogram": np.bincount(labels, minlength=NUM_NYU40).tolist(),
+                "histogram": histogram(labels),
             }
         expected = {split: len(names) for split, names in splits.items()}
-        manifest = {"format_version": FORMAT_VERSION, "splits": splits, "expected": expected, "failed": {}}
+        manifest = {"format_version": FORMAT_VERSION, "label_space": SCANNET20, "splits": splits}
+        manifest |= {"expected": expected, "failed": {}}
         write_manifest(folder, {**manifest, "scenes": entries})
         return folder
 
@@ -48,14 +49,14 @@ def rooms(tmp_path_factory):
 def _room(name, seed, labelled):
     """Floor, a wall, a table, unannotated clutter and a ceiling (nyu40 2, 1, 7, 0, 22)."""
     rng = np.random.default_rng(seed)
-    nyu40 = rng.choice(np.array([2, 1, 7, 0, 22], dtype=np.uint8), size=5_000, p=[0.4, 0.3, 0.1, 0.1, 0.1])
+    label = rng.choice(np.array([2, 1, 7, 0, 22], dtype=np.uint16), size=5_000, p=[0.4, 0.3, 0.1, 0.1, 0.1])
     xyz = (rng.random((5_000, 3)) * (2.2, 1.8, 2.2)).astype(np.float32)
-    xyz[nyu40 == 2, 2] = 0
-    xyz[nyu40 == 1, 0] = 0
-    xyz[nyu40 == 22, 2] = 2.2
-    table = nyu40 == 7
+    xyz[label == 2, 2] = 0
+    xyz[label == 1, 0] = 0
+    xyz[label == 22, 2] = 2.2
+    table = label == 7
     xyz[table] = xyz[table] * np.float32([0.4, 0.4, 0]) + np.float32([0.8, 0.6, 0.75])
-    return Scene(name, xyz, nyu40 if labelled else None, np.full((5_000, 3), 128, np.uint8))
+    return Scene(name, xyz, label if labelled else None, np.full((5_000, 3), 128, np.uint8))
 
 
 @pytest.fixture(scope="session")

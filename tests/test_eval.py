@@ -11,7 +11,7 @@ from plyfile import PlyData
 import eval_scannet
 from data.coloured_ply import RIGHT, UNLABELLED, WRONG
 from data.datasets import WholeScenes, scene_files
-from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS, PALETTE
+from data.labels import SCANNET20
 from data.scenes import read_manifest, read_scene, write_scene
 from models import pointnet2
 from training import checkpoint, inference
@@ -23,7 +23,7 @@ def weights(tiny_data, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "last.pt"
     path.parent.mkdir()
     config = {"data": str(tiny_data), "unannotated": "drop", "other": "train", "features": []}
-    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0)
     checkpoint.save(path, model, config)
     return path
 
@@ -103,7 +103,7 @@ def test_the_test_split_gives_submission_files(weights, tiny_data, tmp_path):
     (path,) = (out / "predictions").iterdir()
     assert path.name == "room5_00.txt"
     ids = np.array(path.read_text().split(), dtype=int)
-    assert len(ids) == 5_000 and set(ids) <= set(CLASS_TO_NYU40[1:].tolist())
+    assert len(ids) == 5_000 and set(ids) <= set(SCANNET20.id_of[1:].tolist())
     assert not (out / "results.json").exists()
 
 
@@ -112,7 +112,7 @@ def test_the_first_scenes_as_coloured_meshes(weights, rooms, tmp_path):
     data = rooms(train=1, val=1, test=1)
     path = data / "scenes" / "room1_00.h5"
     scene = dataclasses.replace(
-        read_scene(path, ("xyz", "nyu40", "colour")), faces=np.arange(4_998, dtype=np.int32).reshape(-1, 3)
+        read_scene(path, ("xyz", "label", "colour")), faces=np.arange(4_998, dtype=np.int32).reshape(-1, 3)
     )
     write_scene(path, scene)
     for split, views in (("val", ["errors", "prediction", "truth"]), ("test", ["prediction"])):
@@ -129,9 +129,12 @@ def test_the_first_scenes_as_coloured_meshes(weights, rooms, tmp_path):
         view: PlyData.read(tmp_path / "val" / "ply" / f"room1_00_{view}.ply")
         for view in ("errors", "prediction", "truth")
     }
-    assert np.array_equal(meshes["truth"]["vertex"]["label"], scene.nyu40)
-    truth, predicted = (NYU40_TO_CLASS[meshes[view]["vertex"]["label"]] for view in ("truth", "prediction"))
-    expected = {"prediction": PALETTE[predicted], "truth": np.where(truth[:, None] > 0, PALETTE[truth], UNLABELLED)}
+    assert np.array_equal(meshes["truth"]["vertex"]["label"], scene.label)
+    truth, predicted = (SCANNET20.class_of[meshes[view]["vertex"]["label"]] for view in ("truth", "prediction"))
+    expected = {
+        "prediction": SCANNET20.palette[predicted],
+        "truth": np.where(truth[:, None] > 0, SCANNET20.palette[truth], UNLABELLED),
+    }
     expected["errors"] = np.where((truth == predicted)[:, None], RIGHT, WRONG)
     expected["errors"][truth == 0] = UNLABELLED
     for view, mesh in meshes.items():
@@ -157,12 +160,12 @@ def test_a_damaged_scene_is_one_error_line(weights, tiny_data, tmp_path, capsys,
     flags = ["--checkpoint", str(weights), "--data", str(data), "--out", str(tmp_path / "out"), "--workers", workers]
     assert eval_scannet.main(flags) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("error: ") and "room4_00.h5" in message and "preprocess_scannet.py" in message
+    assert message.startswith("error: ") and "room4_00.h5" in message and "preprocess the scans again" in message
     assert not (tmp_path / "out" / "results.json").exists()
 
 
 def test_weights_that_are_not_finite_are_not_scored(weights, tmp_path, capsys):
-    content = checkpoint.read(weights)
+    content = torch.load(weights, weights_only=True)
     content["model"]["classifier.bias"].fill_(float("nan"))
     torch.save(content, tmp_path / "nan.pt")
     assert eval_scannet.main(["--checkpoint", str(tmp_path / "nan.pt"), "--out", str(tmp_path / "out")]) == 1
@@ -174,7 +177,7 @@ class Oracle(torch.nn.Module):
 
     def __init__(self, scene):
         super().__init__()
-        self.xyz, self.classes = torch.from_numpy(scene.xyz), torch.from_numpy(NYU40_TO_CLASS[scene.nyu40]).long()
+        self.xyz, self.classes = torch.from_numpy(scene.xyz), torch.from_numpy(SCANNET20.class_of[scene.label]).long()
 
     def forward(self, points):
         nearest = torch.stack([torch.cdist(cloud, self.xyz).argmin(1) for cloud in points])
@@ -182,20 +185,20 @@ class Oracle(torch.nn.Module):
 
 
 def test_a_perfect_network_scores_one_everywhere_and_every_vertex_is_predicted(tiny_data):
-    files = scene_files(tiny_data, read_manifest(tiny_data), "val")[:1]
+    files = scene_files(tiny_data, read_manifest(tiny_data), ["val"])[:1]
     scene = read_scene(files[0].path)
     (result,) = inference.evaluate(Oracle(scene), WholeScenes(files, seed=0), torch.device("cpu"), batch_size=2)
-    scores = eval_scannet.metrics.scores(result.counts)
+    scores = eval_scannet.metrics.scores(result.counts, SCANNET20)
     accuracies = "pixel_accuracy", "voxel_accuracy", "class_voxel_accuracy", "vertex_accuracy"
     for name in (*accuracies, "mean_iou", "mean_iou_scannet"):
         assert scores[name] == 1, name
-    truth = NYU40_TO_CLASS[scene.nyu40]
+    truth = SCANNET20.class_of[scene.label]
     assert len(result.predicted) == len(truth) and (result.predicted[truth > 0] == truth[truth > 0]).all()
 
 
 def test_scores_do_not_depend_on_the_batch_of_scenes(tiny_data, weights):
     """Integer counts of scenes add up: two scenes together are the sum of each alone."""
-    files, device = scene_files(tiny_data, read_manifest(tiny_data), "val"), torch.device("cpu")
+    files, device = scene_files(tiny_data, read_manifest(tiny_data), ["val"]), torch.device("cpu")
     model = checkpoint.load(weights)
     together = inference.evaluate(model, WholeScenes(files, seed=0, covering=False), device, 4)
     alone = inference.evaluate(model, WholeScenes(files[1:], seed=0, covering=False), device, 4)

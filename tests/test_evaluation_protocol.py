@@ -10,7 +10,7 @@ import eval_scannet
 from data import metrics
 from data.chunks import Crop
 from data.datasets import LabelPolicy, SceneTiles, scene_files
-from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
+from data.labels import SCANNET20
 from data.scenes import read_manifest
 from models import pointnet2
 from training import checkpoint, inference
@@ -27,6 +27,12 @@ class Script(torch.nn.Module):
         return torch.stack([self.answers.pop(0) if self.answers else torch.zeros(points.shape[1], 21) for _ in points])
 
 
+class Scenes(list):
+    """Scenes made by hand, of the paper's classes."""
+
+    policy = LabelPolicy()
+
+
 def logits(*points):
     """(N, 21) float32 from {class: value, ...} for each point; the others are 0."""
     rows = torch.zeros(len(points), 21)
@@ -41,8 +47,8 @@ def evaluate(classes, tiles, covering, batch_size=1):
     xyz[:, 0] = range(len(classes))
     draws = [[Crop(np.array(index), np.array(core)) for index, core, _ in part] for part in (tiles, covering)]
     model = Script(answer for part in (tiles, covering) for _, _, answer in part)
-    scene = SceneTiles("room", xyz, CLASS_TO_NYU40[classes].astype(np.uint8), *draws)
-    (result,) = inference.evaluate(model, [scene], torch.device("cpu"), batch_size)
+    scene = SceneTiles("room", xyz, SCANNET20.id_of[classes], *draws)
+    (result,) = inference.evaluate(model, Scenes([scene]), torch.device("cpu"), batch_size)
     return result
 
 
@@ -74,14 +80,14 @@ def test_vertices_are_argmax_over_the_20_classes_of_the_summed_logits_of_their_c
 
 @pytest.mark.parametrize("chunk_size, protocol", [(1.5, "pn2-wholescene"), (2.5, "pn2-wholescene with other tiles")])
 def test_tiles_are_of_the_size_that_the_network_was_trained_on(tiny_data, tmp_path, chunk_size, protocol):
-    model = pointnet2.build(pointnet2.PointNet2Config(), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21), seed=0)
     config = {"data": str(tiny_data), "unannotated": "drop", "other": "train", "features": []}
     checkpoint.save(tmp_path / "last.pt", model, config | {"chunk_size": chunk_size})
     assert eval_scannet.main(["--checkpoint", str(tmp_path / "last.pt"), "--device", "cpu"]) == 0
     (folder,) = (tmp_path / "eval").iterdir()
     report = json.loads((folder / "results.json").read_text())
     assert report["chunk_size"] == chunk_size and report["protocols"][0] == protocol
-    points = [file.read_points(())[0] for file in scene_files(tiny_data, read_manifest(tiny_data), "val")]
+    points = [file.read_points(())[0] for file in scene_files(tiny_data, read_manifest(tiny_data), ["val"])]
     sizes = [np.ptp(xyz[:, :2], axis=0) for xyz in points]
     assert report["tiles"] == sum(np.prod(np.ceil(size / chunk_size)) for size in sizes)
     assert f"tiles of {chunk_size} m" in (folder / "results.md").read_text()
@@ -89,7 +95,7 @@ def test_tiles_are_of_the_size_that_the_network_was_trained_on(tiny_data, tmp_pa
 
 @pytest.mark.parametrize("form", ["last.pt", "export"])
 def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data, tmp_path, monkeypatch, form):
-    model = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21, extra_channels=3), seed=0)
     inputs = {"unannotated": "ignore", "other": "ignore", "features": ["colour"]}
     checkpoint.save(tmp_path / "last.pt", model, config={"data": "moved", **inputs}, selected_on=None)
     checkpoint.export(tmp_path / "export", model, **inputs)
@@ -98,7 +104,7 @@ def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data
     def evaluate(model, scenes, *rest):
         seen.append(scenes)
         counts = {name: np.eye(21, dtype=np.int64) for name in metrics.COUNTS}
-        return [inference.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint8))]
+        return [inference.SceneResult("room3_00", 1, 1, counts, np.ones(1, dtype=np.uint16))]
 
     monkeypatch.setattr(eval_scannet, "evaluate", evaluate)
     flags = ["--checkpoint", str(tmp_path / form), "--data", str(tiny_data), "--out", str(tmp_path / "out")]
@@ -106,6 +112,6 @@ def test_scenes_are_read_with_the_label_policy_and_features_of_the_run(tiny_data
     (scenes,) = seen
     assert scenes.policy == LabelPolicy("ignore", "ignore") and tuple(scenes.features) == ("colour",)
     drawn = np.concatenate([draw.index for draw in scenes[0].tiles])
-    assert (NYU40_TO_CLASS[scenes[0].nyu40[drawn]] == 0).mean() > 0.15  # unannotated and other points, each a tenth
+    assert (SCANNET20.class_of[scenes[0].label[drawn]] == 0).mean() > 0.15  # unannotated and other points, each a tenth
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (report["unannotated"], report["other"]) == ("ignore", "ignore")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data import metrics
+from data.labels import SCANNET20
 from models import pointnet2
 from scripts.experiments import context_probe, table3_report
 from training import checkpoint
@@ -70,7 +71,8 @@ def call(script: str, arguments: list[str], monkeypatch, capsys) -> str:
 @functools.cache
 def flags_in_source() -> set[str]:
     """Of everything that parses flags, as far as they are written out."""
-    scripts = [path for path in ROOT.glob("scripts/**/*.py")] + [*ROOT.glob("*.py"), ROOT / "ops/__main__.py"]
+    elsewhere = [ROOT / "ops/__main__.py", ROOT / "data/preprocessing.py"]
+    scripts = [*ROOT.glob("scripts/**/*.py"), *ROOT.glob("*.py"), *elsewhere]
     return {flag for path in scripts for flag in re.findall(r'"(--[a-z][a-z0-9-]*)"', path.read_text())}
 
 
@@ -83,7 +85,7 @@ def test_the_readme_is_short():
     ("name", "number"), [(name, number) for name in DOCUMENTS for number in range(len(python_examples(name)))]
 )
 def test_an_example_runs(name, number, tmp_path, monkeypatch):
-    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0)
     run = tmp_path / "runs" / "latentgnn_k1"
     (run / "checkpoints").mkdir(parents=True)
     checkpoint.save(run / "checkpoints" / "last.pt", model, {})
@@ -169,9 +171,9 @@ def test_the_tree_has_a_line_for_every_file():
         if not line.startswith(" "):
             folder = Path(first) if first.endswith("/") else Path()
         inside = folder / first if line.startswith(" ") and first.endswith("/") else folder
-        listed |= {str(inside / file) for file in re.findall(r"\w+\.(?:py|cpp|h|md|txt)\b", line)}
+        listed |= {str(inside / file) for file in re.findall(r"[\w-]+\.(?:py|cpp|h|md|txt)\b", line)}
     there = {path for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*") if path.suffix in SOURCES}
-    there |= {*ROOT.glob("*.py"), ROOT / "data/README.md", ROOT / "scripts/coco/requirements.txt"}
+    there |= {*ROOT.glob("*.py"), ROOT / "data/README.md", *ROOT.glob("scripts/**/*.txt")}
     there = {str(path.relative_to(ROOT)) for path in there if path.stat().st_size}  # without empty __init__.py
     there = {path for path in there if not path.startswith("scripts/benchmarks/")}  # one line for all
     assert listed == there
@@ -197,7 +199,7 @@ def test_folders_know_whom_they_may():
 
 def test_every_score_is_defined():
     named = set(re.findall(r"`(\w+)`", (ROOT / "docs/METRICS.md").read_text()))
-    assert metrics.scores(metrics.no_counts()).keys() <= named
+    assert metrics.scores(metrics.no_counts(21), SCANNET20).keys() <= named
 
 
 @pytest.mark.parametrize("script", [table3_report, context_probe], ids=["table3_report", "context_probe"])

@@ -34,7 +34,7 @@ def run(tiny_data, tmp_path_factory):
         steps[-1] |= {name: optimizer.param_groups[0][name] for name in ("lr", "betas")}
 
     def scripted_evaluate(model, scenes, *args, **kwargs):
-        counts = metrics.no_counts()
+        counts = metrics.no_counts(21)
         right = round(10 * VALIDATED[len(validated)])
         counts["voxel"][1, 1:3] = right, 10 - right
         validated.append(scenes)
@@ -71,7 +71,7 @@ def test_dropout_is_another_at_every_step(run):
 
 
 def test_the_loss_is_weighted_as_the_dataset_says(run, tiny_data):
-    scenes = scene_files(tiny_data, read_manifest(tiny_data), "train")
+    scenes = scene_files(tiny_data, read_manifest(tiny_data), ["train"])
     chunks = TrainingChunks(scenes, 5, LabelPolicy(other="ignore"), ["colour"], chunk_size=1.2)
     batches = ChunkBatches(3, 2, 5)
     for epoch, step in enumerate(run[1], start=1):

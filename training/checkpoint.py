@@ -10,7 +10,6 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from data.atomic_write import replacing
 from data.datasets import INPUTS
-from data.labels import NUM_CLASSES
+from data.labels import SCANNET20, LabelError, LabelSpace, from_json
 from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
@@ -30,11 +29,19 @@ class CheckpointError(Exception):
     """The message names the file, what is wrong with it and what to do."""
 
 
-def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | None = None, **training_state) -> None:
+def save(
+    path: str | Path,
+    model: PointNet2,
+    config: dict,
+    selected_on: str | None = None,
+    space: LabelSpace | None = None,
+    **training_state,
+) -> None:
     """Write a checkpoint whole or not at all; CheckpointError if that fails. A last.pt becomes previous.pt by it.
 
     Args:
-        config: settings of the training run; evaluation reads data and those of data.datasets.INPUTS.
+        space: what the classes are; None: SCANNET20's, or not semantic ones.
+        config: settings of the training run; evaluation reads data, val and those of data.datasets.INPUTS.
         selected_on: on what scores this epoch was chosen among others; None if it was not.
         training_state: what goes on from here: optimizer state, epoch, ...
     """
@@ -46,6 +53,8 @@ def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | No
         "selected_on": selected_on,
         **training_state,
     }
+    if space:
+        content["label_space"] = space.as_json()
     path = Path(path)
     buffer = io.BytesIO()  # torch.save to a full disk would raise another error than the disk's
     torch.save(content, buffer)
@@ -59,7 +68,10 @@ def save(path: str | Path, model: PointNet2, config: dict, selected_on: str | No
 
 
 def read(path: str | Path) -> dict:
-    """A checkpoint's entries, tensors on the CPU. CheckpointError if it is missing, broken or of another format."""
+    """A checkpoint's entries, tensors on the CPU, "label_space" a LabelSpace.
+
+    CheckpointError if it is missing, broken or of another format.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint file")
     try:
@@ -75,7 +87,15 @@ def read(path: str | Path) -> dict:
     wanted = {"model_config", "model", "config", "selected_on"}
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION or wanted - content.keys():
         raise CheckpointError(f"{path}: is not a checkpoint of format {FORMAT_VERSION} written by train_scannet.py")
-    return content
+    return content | {"label_space": _label_space(path, content.get("label_space"))}
+
+
+def _label_space(path, content) -> LabelSpace:
+    """What an entry `label_space` says; files of before there was one are of SCANNET20."""
+    try:
+        return SCANNET20 if content is None else from_json(content)
+    except LabelError as error:
+        raise CheckpointError(f"{path}: its label space is none: {error}") from error
 
 
 def read_newest(folder: str | Path) -> tuple[Path, dict, str] | None:
@@ -105,8 +125,10 @@ def build(content: dict, path: str | Path) -> PointNet2:
     try:
         model = PointNet2(PointNet2Config(**content["model_config"]))
         model.load_state_dict(content["model"])
-        if model.config.num_classes != NUM_CLASSES:
-            raise ValueError(f"it tells {model.config.num_classes} classes apart, data/labels.py has {NUM_CLASSES}")
+        space = content["label_space"]
+        if model.config.num_classes != space.num_classes:
+            outputs = f"{model.config.num_classes} outputs"
+            raise ValueError(f"it has {outputs}, its label space {space.name} has {space.num_classes} with class 0")
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this version's PointNet2: {error}") from error
     return model.eval()
@@ -140,8 +162,14 @@ def read_published(path: str | Path) -> dict:
     try:
         config = json.loads((path / "config.json").read_text())
         inputs = {name: config.pop(name, default) for name, default in INPUTS.items()}
-        weights = load_file(path / "model.safetensors")
-        return {"model_config": config, "model": weights, "config": inputs, "selected_on": None}
+        space, weights = _label_space(path, config.pop("label_space", None)), load_file(path / "model.safetensors")
+        return {
+            "model_config": config,
+            "model": weights,
+            "config": inputs,
+            "label_space": space,
+            "selected_on": None,
+        }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: holds no readable model.safetensors and config.json ({error}); "
@@ -149,26 +177,44 @@ def read_published(path: str | Path) -> dict:
         ) from error
 
 
-def export(
-    folder: str | Path,
-    model: PointNet2,
-    features: Sequence[str] = (),
-    chunk_size: float | None = None,
-    unannotated: str | None = None,
-    other: str | None = None,
-) -> None:
+def export(folder: str | Path, model: PointNet2, space: LabelSpace = SCANNET20, **inputs) -> None:
     """Write model.safetensors and config.json, the form for publishing weights.
 
-    Args: features, chunk_size, unannotated, other: data.datasets.INPUTS of the training; what is not given is left out.
+    Args: inputs: data.datasets.INPUTS of the training; what is not given has its default.
     """
+    if unknown := inputs.keys() - INPUTS.keys():
+        raise TypeError(f"export takes {', '.join(INPUTS)}, not {', '.join(unknown)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as temporary:
         save_file(model.state_dict(), temporary)
     with replacing(folder / "config.json") as temporary:
-        inputs = {"features": list(features), "chunk_size": chunk_size, "unannotated": unannotated, "other": other}
-        given = {name: value for name, value in inputs.items() if value}
-        temporary.write_text(json.dumps(dataclasses.asdict(model.config) | given, indent=2) + "\n")
+        entries = dataclasses.asdict(model.config) | inputs | {"label_space": space.as_json()}
+        temporary.write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def take_weights(model: PointNet2, content: dict, path: str | Path, space: LabelSpace) -> str:
+    """Give the model the weights of another run that fit, by name and shape, and say which do not.
+
+    The classifier's are taken only if its classes have the names of those of `space`. content: what `read_published`
+    read of `path`. CheckpointError if no weight fits.
+    """
+    theirs, same_classes = content["model"], space.names == content["label_space"].names
+    ours = model.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in theirs.items()
+        if name in ours and ours[name].shape == tensor.shape and (same_classes or not name.startswith("classifier."))
+    }
+    if not fitting:
+        raise CheckpointError(f"{path}: none of its weights fits this network; leave out --init-from")
+    model.load_state_dict(ours | fitting)
+    left = ([name.split(".")[0] for name in names if name not in fitting] for names in (ours, theirs))
+    anew, unused = (", ".join(dict.fromkeys(modules)) for modules in left)
+    told = f"weights of {path}: {len(fitting)} of {len(ours)} tensors are taken"
+    told += f"; anew: {anew}" if anew else ""
+    told += f" ({content['label_space'].name} has other classes than {space.name})" if not same_classes else ""
+    return told + (f"; not used: {unused}" if unused and unused != anew else "")
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

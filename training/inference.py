@@ -1,6 +1,6 @@
 """A network over whole scenes: every tile of every scene, shared among ranks, counted and put together again.
 
-Shapes: B crops at a time, N points, F features, V vertices of a scene.
+Shapes: B crops at a time, N points, F features, V vertices of a scene, C classes.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data import metrics
 from data.datasets import SceneTiles, WholeScenes
-from data.labels import NUM_CLASSES, NYU40_TO_CLASS
+from data.labels import LabelSpace
 from models.pointnet2 import PointNet2
 from training import checkpoint, ranks
 from training.stopping import StopRequest, ignore_signals
@@ -29,8 +29,8 @@ class SceneResult:
     name: str
     vertices: int  # V
     tiles: int  # scored by pn2-wholescene
-    counts: dict[str, np.ndarray]  # name of the count -> (21, 21) confusion
-    predicted: np.ndarray | None  # (V,) uint8 in 1..20, one per vertex; None without scannet-benchmark
+    counts: dict[str, np.ndarray]  # name of the count -> (C, C) confusion
+    predicted: np.ndarray | None  # (V,) uint16 in 1..C-1, one per vertex; None without scannet-benchmark
 
 
 def evaluate(
@@ -55,7 +55,7 @@ def evaluate(
     loader = DataLoader(share, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals)
     progress = tqdm(loader, desc="scenes", unit="scene", leave=False, disable=None if rank == 0 else True)
     results = []
-    for result in _results(model, progress, device, batch_size):
+    for result in _results(model, progress, scenes.policy.space, device, batch_size):
         results.append(result)
         if stop and stop.signal:
             break
@@ -66,11 +66,11 @@ def evaluate(
 
 
 def _results(
-    model: PointNet2, scenes: Iterable[SceneTiles], device: torch.device, batch_size: int
+    model: PointNet2, scenes: Iterable[SceneTiles], space: LabelSpace, device: torch.device, batch_size: int
 ) -> Iterator[SceneResult]:
     unfinished, batch = deque(), []
     for scene in scenes:
-        score = SceneScore(scene)
+        score = SceneScore(scene, space)
         unfinished.append(score)
         for crop in score.crops:
             batch.append((score, scene.points[crop.index]))
@@ -91,7 +91,7 @@ def _run_batch(
     """Give each scene the logits of its crops. batch: 1 to batch_size pairs of a scene and points (N, 3 + F)."""
     points = [points for _, points in batch]
     points += points[-1:] * (batch_size - len(points))
-    logits = model(torch.from_numpy(np.stack(points)).to(device)).float().cpu()  # (B, N, 21)
+    logits = model(torch.from_numpy(np.stack(points)).to(device)).float().cpu()  # (B, N, C)
     if not torch.isfinite(logits).all():
         raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
     for (score, _), logits_of_crop in zip(batch, logits, strict=False):
@@ -99,12 +99,17 @@ def _run_batch(
 
 
 def run_scene(
-    model: PointNet2, scene: SceneTiles, device: torch.device, batch_size: int | None = None, silent: bool = False
+    model: PointNet2,
+    scene: SceneTiles,
+    space: LabelSpace,
+    device: torch.device,
+    batch_size: int | None = None,
+    silent: bool = False,
 ) -> "SceneScore":
     """What the network says of one scene, by the crops of its tiles. batch_size: as in `evaluate`."""
     model.eval()
     batch_size = batch_size or default_batch_size(device)
-    score = SceneScore(scene)
+    score = SceneScore(scene, space)
     starts = range(0, len(score.crops), batch_size)
     for start in tqdm(starts, desc=scene.name, unit="batch", leave=False, disable=silent or None):
         crops = score.crops[start : start + batch_size]
@@ -112,9 +117,9 @@ def run_scene(
     return score
 
 
-def classes_of_tiles(model: PointNet2, scene: SceneTiles, device: torch.device) -> np.ndarray:
-    """(V,) classes 0..20 of the vertices that pn2-wholescene draws as core points, 0 for the others."""
-    drawn = run_scene(model, replace(scene, tiles=[], covering=scene.tiles), device, silent=True)
+def classes_of_tiles(model: PointNet2, scene: SceneTiles, space: LabelSpace, device: torch.device) -> np.ndarray:
+    """(V,) classes 0..C-1 of the vertices that pn2-wholescene draws as core points, 0 for the others."""
+    drawn = run_scene(model, replace(scene, tiles=[], covering=scene.tiles), space, device, silent=True)
     return drawn.logits.argmax(1).numpy()
 
 
@@ -125,20 +130,20 @@ def default_batch_size(device: torch.device) -> int:
 class SceneScore:
     """What the network has said of a scene so far. No logits are kept but their sums by vertex."""
 
-    def __init__(self, scene: SceneTiles):
-        self.scene = scene
+    def __init__(self, scene: SceneTiles, space: LabelSpace):
+        self.scene, self.space = scene, space
         self.crops = [*scene.tiles, *scene.covering]
         self.done = 0
-        self.counts = metrics.no_counts()
+        self.counts = metrics.no_counts(space.num_classes)
         vertices = len(scene.points) if scene.covering else 0
-        self.logits, self.covered = torch.zeros(vertices, NUM_CLASSES), np.zeros(vertices, dtype=bool)
+        self.logits, self.covered = torch.zeros(vertices, space.num_classes), np.zeros(vertices, dtype=bool)
 
     @property
     def finished(self) -> bool:
         return self.done == len(self.crops)
 
     def add(self, logits: Tensor) -> None:
-        """Take the logits (N, 21) of the next one of `crops`. Only its core points count."""
+        """Take the logits (N, C) of the next one of `crops`. Only its core points count."""
         crop, is_tile = self.crops[self.done], self.done < len(self.scene.tiles)
         self.done += 1
         index, logits = crop.index[crop.core], logits[torch.from_numpy(crop.core)]
@@ -149,13 +154,14 @@ class SceneScore:
             self.covered[index] = True
 
     def _count(self, index: np.ndarray, logits: Tensor) -> None:
-        best, known = logits[:, 1:].max(1)  # of the 20 classes
+        best, known = logits[:, 1:].max(1)  # without class 0
         known += 1
         counts = metrics.tile_counts(
             xyz=self.scene.points[index, :3],
-            truth=NYU40_TO_CLASS[self.scene.nyu40[index]],
+            truth=self.space.class_of[self.scene.label[index]],
             predicted=torch.where(logits[:, 0] >= best, 0, known).numpy(),  # of equal ones the first, as argmax does
             known=known.numpy(),
+            num_classes=self.space.num_classes,
         )
         for name, matrix in counts.items():
             self.counts[name] += matrix
@@ -165,9 +171,10 @@ class SceneScore:
         if scene.covering:
             if not self.covered.all():
                 raise RuntimeError(f"{scene.name}: {np.sum(~self.covered)} vertices were in no tile")
-            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint8)
-            if scene.nyu40 is not None:
-                self.counts["vertex"] = metrics.confusion(NYU40_TO_CLASS[scene.nyu40], predicted)
+            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint16)
+            if scene.label is not None:
+                truth = self.space.class_of[scene.label]
+                self.counts["vertex"] = metrics.confusion(truth, predicted, self.space.num_classes)
         return SceneResult(scene.name, len(scene.points), len(scene.tiles), self.counts, predicted)
 
 

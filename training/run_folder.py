@@ -39,7 +39,8 @@ def refuse_run_folder(args: argparse.Namespace) -> None:
         raise TrainingError(
             f"--batch-size {args.batch_size} is of all {ranks.world_size()} ranks together: use a multiple"
         )
-    if not args.resume and args.out.exists() and any(path.name != LOCK for path in args.out.iterdir()):
+    files = [path for path in args.out.rglob("*") if path.is_file() and path.name != LOCK]
+    if files and not args.resume:
         raise TrainingError(f"{args.out} is not empty; go on with --resume auto, or choose another --out")
 
 
@@ -71,7 +72,10 @@ def open_run_folder(
             if key not in free and saved.get(key) != ours[key]
         ]
         if differing:
-            raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. Use its settings or another --out")
+            advice = "Use its settings or another --out"
+            if "init_from" in config:
+                advice += f"; --init-from {path} starts a new run from its weights"
+            raise TrainingError(f"{path} is of another run: {'; '.join(differing)}. {advice}")
     return found
 
 
@@ -137,7 +141,7 @@ class RunLog:
         with replacing(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in lines if _is_kept(line, kept_epochs, kept_steps)))
         self.metrics_file = open(path, "a", buffering=1)
-        self.log_file = open(folder / "log.txt", "a", buffering=1)
+        self.log_file = open(folder / "log.txt", "a", buffering=1, encoding="utf-8")
         self.board = None
         with self._board_may_fail():
             self.board = SummaryWriter(folder / "tensorboard", purge_step=kept_epochs + 1)

@@ -32,7 +32,7 @@ class Validation:
         if results is None:
             return None
         counts = add_counts(results)
-        scores = metrics.scores(counts)
+        scores = metrics.scores(counts, self.scenes.policy.space)
         numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
         self.history.record(epoch, "val", numbers)
         if epoch:
@@ -47,8 +47,8 @@ class Validation:
         return -1.0 if accuracy is None else accuracy
 
     def _show(self, board: SummaryWriter, model: PointNet2, epoch: int, counts: dict[str, np.ndarray]) -> None:
-        board.add_figure("val/confusion", confusion_figure(counts["voxel"]), epoch)
+        board.add_figure("val/confusion", confusion_figure(counts["voxel"], self.scenes.policy.space), epoch)
         if not self.views:
             self.views = [SceneView(self.scenes, number) for number in range(min(len(self.scenes), SCENES_SHOWN))]
         for view in self.views:
-            view.add(board, epoch, classes_of_tiles(model, view.scene, self.device))
+            view.add(board, epoch, classes_of_tiles(model, view.scene, self.scenes.policy.space, self.device))

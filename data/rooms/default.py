@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from data.preprocessing import INTERRUPTED, preprocess_scans
+from data.preprocessing import INTERRUPTED
 from data.rooms.rooms import make_dataset
+from data.scannet import preprocess_scans
 from data.scenes import MANIFEST, SceneError
 
 SCANS, DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")

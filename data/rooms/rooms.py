@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from data.chunks import CHUNK_SIZE, CONTEXT
 from data.coloured_ply import write_coloured
-from data.labels import CLASS_NAMES, CLASS_TO_NYU40, NUM_NYU40, NYU40_TO_CLASS, PALETTE
+from data.labels import SCANNET20
 from data.rooms.meshes import box_mesh, part_mesh, roughen, seen_faces, segments
 from data.rooms.objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
+from data.scannet import NUM_NYU40
 
 FIRST_SPACE = {"train": 1000, "val": 6000}  # scan ids scene<space>_00; ScanNet's own spaces end at 806
 MOST_SCENES = 6000  # more would meet the validation's spaces
@@ -49,7 +50,7 @@ WALL_TOP = (1.2, 2.6)  # walls are cut at random heights
 UNANNOTATED = (0.08, 0.23)  # share of a scan's vertices
 WRONG_SEGMENTS = 0.01
 NYU40 = {"ceiling": 22}  # raw category -> nyu40 id: the label table
-NYU40 |= dict(zip(CLASS_NAMES[1:], CLASS_TO_NYU40[1:].tolist(), strict=True))
+NYU40 |= dict(zip(SCANNET20.names[1:], SCANNET20.id_of[1:].tolist(), strict=True))
 NYU40 |= {name: furniture.nyu40 for name, furniture in FURNITURE.items()}
 COLOURS = np.array(  # white, grey, beech, oak, walnut, black, blue, green, red
     [(225, 222, 215), (150, 150, 150), (205, 175, 130), (165, 125, 85), (110, 75, 50), (60, 60, 65), (85, 105, 145),
@@ -274,7 +275,7 @@ def annotate(names: list[str], segment: np.ndarray, owner: np.ndarray, rng: np.r
     Args: names of the owners, segment (V,) of each vertex, owner (S,) of each segment.
     """
     sizes = np.bincount(segment)
-    clutter = np.array([NYU40_TO_CLASS[NYU40[name]] == 0 for name in names])[owner]
+    clutter = np.array([SCANNET20.class_of[NYU40[name]] == 0 for name in names])[owner]
     border = sizes < np.median(sizes) / 2  # pieces that occlusion cut
     order = np.argsort(rng.exponential(size=len(sizes)) / np.where(clutter | border, 1.8, 1.0))
     annotated = np.where(rng.random(len(sizes)) < WRONG_SEGMENTS, rng.choice(owner, len(sizes)), owner)
@@ -312,7 +313,7 @@ def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
     folder, mesh = scans / plan.name, f"{plan.name}_vh_clean_2"
     folder.mkdir(parents=True, exist_ok=True)
     write_coloured(folder / f"{mesh}.ply", xyz, colour, faces)
-    write_coloured(folder / f"{mesh}.labels.ply", xyz, PALETTE[NYU40_TO_CLASS[nyu40]], faces, nyu40)
+    write_coloured(folder / f"{mesh}.labels.ply", xyz, SCANNET20.palette[SCANNET20.class_of[nyu40]], faces, nyu40)
     object_ids = {int(k): i for i, k in enumerate(np.unique(annotated[annotated >= 0]))}
     groups, objects = [], []
     for k, object_id in object_ids.items():
@@ -481,8 +482,8 @@ def make_dataset(
 
 def class_shares(summaries: list[dict]) -> dict[str, float]:
     """Percent of the vertices that carry one of the 20 classes, by class."""
-    vertices = np.sum([s["nyu40"] for s in summaries], axis=0)[CLASS_TO_NYU40[1:]]
-    return dict(zip(CLASS_NAMES[1:], (100 * vertices / vertices.sum()).round(3).tolist(), strict=True))
+    vertices = np.sum([s["nyu40"] for s in summaries], axis=0)[SCANNET20.id_of[1:]]
+    return dict(zip(SCANNET20.names[1:], (100 * vertices / vertices.sum()).round(3).tolist(), strict=True))
 
 
 def share_bounds(shares: dict[str, float]) -> list[tuple[tuple[str, ...], float, float, bool]]:

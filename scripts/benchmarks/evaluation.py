@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import ops
 from data.datasets import SceneFile, SceneTiles, WholeScenes
+from data.labels import SCANNET20
 from models import pointnet2
 from scripts.benchmarks import memory, timing
 from scripts.benchmarks.loader import rooms_side_by_side, write_file
@@ -40,7 +41,8 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> dict:
-    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=1), SEED).eval()
+    config = pointnet2.PointNet2Config(SCANNET20.num_classes, context="latentgnn", kernels=1)
+    model = pointnet2.build(config, SEED).eval()
     with tempfile.TemporaryDirectory() as folder:
         by_size = [make_scene(Path(folder), 0, int(args.vertices * size)) for size in SIZES]
         files = [make_scene(Path(folder), 1 + k, args.vertices) for k in range(args.scenes)]
@@ -74,10 +76,10 @@ def run(args) -> dict:
 
 def make_scene(folder: Path, number: int, vertices: int) -> SceneFile:
     """A scene file of rooms; another number, other rooms."""
-    xyz, nyu40, _ = rooms_side_by_side(12 * number, vertices + LARGEST_ROOM)
+    xyz, label, _ = rooms_side_by_side(12 * number, vertices + LARGEST_ROOM)
     kept = np.sort(np.argsort(xyz[:, 0])[:vertices])  # a straight cut through the last room
     black = np.zeros((vertices, 3), dtype=np.uint8)
-    return write_file(folder, f"scene{number:04d}_{vertices}", xyz[kept], nyu40[kept], black)
+    return write_file(folder, f"scene{number:04d}_{vertices}", xyz[kept], label[kept], black)
 
 
 def timed(call: Callable, seconds: list[float]) -> Callable:

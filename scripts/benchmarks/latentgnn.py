@@ -18,7 +18,7 @@ from models.textbook import latentgnn_forward, non_local_forward
 from scripts.benchmarks import timing
 
 SEED = 0
-CHANNELS, LATENT_NODES = 64, PointNet2Config().latent_nodes[0]  # of context1
+CHANNELS, LATENT_NODES = 64, PointNet2Config.latent_nodes[0]  # of context1
 SIZES = ((1, 1024), (4, 1024), (16, 1024), (1, 8192), (1, 65_536))  # B, N
 KERNELS = (1, 2, 3)
 OURS, SOFTMAX = "LatentGNN, K = 1", "non-local, softmax, scaled_dot_product_attention"

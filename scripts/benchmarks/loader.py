@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import ops
 from data.datasets import ChunkBatches, SceneFile, TrainingChunks, scene_files
-from data.labels import NUM_NYU40
+from data.labels import SCANNET20, histogram
 from data.rooms import rooms
 from data.scenes import Scene, SceneError, read_manifest, write_scene
 from models import pointnet2
@@ -49,7 +49,7 @@ def run(args) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         try:
             if args.data:
-                scenes = scene_files(args.data, read_manifest(args.data), "train")
+                scenes = scene_files(args.data, read_manifest(args.data), ["train"])
             else:
                 scenes = make_scenes(Path(folder), args.scenes, args.vertices)
             chunks = TrainingChunks(scenes, SEED)
@@ -87,8 +87,8 @@ def make_scenes(folder: Path, scenes: int, vertices: int) -> list[SceneFile]:
     rng, files, made, first_room = np.random.default_rng(SEED), [], [], 0
     for k in tqdm(range(scenes), desc="making scenes", unit="scene", disable=None):
         if k < DISTINCT:
-            xyz, nyu40, first_room = rooms_side_by_side(first_room, vertices)
-            made.append((xyz, nyu40, rng.integers(256, size=(vertices, 3), dtype=np.uint8)))
+            xyz, label, first_room = rooms_side_by_side(first_room, vertices)
+            made.append((xyz, label, rng.integers(256, size=(vertices, 3), dtype=np.uint8)))
         files.append(write_file(folder, f"scene{k:04d}_00", *made[k % DISTINCT]))
         needed, free = files[-1].path.stat().st_size * (scenes - k - 1), shutil.disk_usage(folder).free
         if needed > free:
@@ -99,20 +99,20 @@ def make_scenes(folder: Path, scenes: int, vertices: int) -> list[SceneFile]:
     return files
 
 
-def write_file(folder: Path, name: str, xyz: np.ndarray, nyu40: np.ndarray, colour: np.ndarray) -> SceneFile:
-    """A scene as preprocessing writes it: xyz (V, 3) float32, nyu40 (V,) uint8 and colour (V, 3) uint8."""
+def write_file(folder: Path, name: str, xyz: np.ndarray, label: np.ndarray, colour: np.ndarray) -> SceneFile:
+    """A scene as preprocessing writes it: xyz (V, 3) float32, label (V,) uint16 and colour (V, 3) uint8."""
     path = folder / f"{name}.h5"
-    write_scene(path, Scene(name, xyz, nyu40, colour))
-    return SceneFile(name, path, len(xyz), np.bincount(nyu40, minlength=NUM_NYU40))
+    write_scene(path, Scene(name, xyz, label, colour))
+    return SceneFile(name, path, len(xyz), histogram(label))
 
 
 def rooms_side_by_side(first: int, vertices: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """xyz (V, 3) float32 and nyu40 (V,) uint8 of the synthetic rooms from `first` on, and the first that is left."""
+    """xyz (V, 3) float32 and label (V,) uint16 of the synthetic rooms from `first` on, and the first that is left."""
     places, labels, width = [], [], 0.0
     while sum(map(len, labels)) < vertices:
         plan = rooms.plan_room(SEED, "train", first)
-        xyz, _, nyu40, *_ = rooms.annotated_room(plan, np.random.default_rng(plan.seed))
-        labels.append(nyu40.astype(np.uint8))
+        xyz, _, label, *_ = rooms.annotated_room(plan, np.random.default_rng(plan.seed))
+        labels.append(label.astype(np.uint16))
         places.append(xyz + [width - xyz[:, 0].min(), 0, 0])
         width = places[-1][:, 0].max() + GAP
         first += 1
@@ -187,7 +187,8 @@ def drop_from_page_cache(scenes: list[SceneFile]) -> bool:
 def time_step(chunks: TrainingChunks, batch_size: int, device: torch.device, rounds: int) -> list[float]:
     """Seconds of forward, loss and backward on one batch in every round, the first step not counted."""
     ops.use("auto")
-    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=1), SEED).to(device).train()
+    config = pointnet2.PointNet2Config(SCANNET20.num_classes, context="latentgnn", kernels=1)
+    model = pointnet2.build(config, SEED).to(device).train()
     batch = next(iter(DataLoader(chunks, batch_sampler=ChunkBatches(len(chunks), batch_size, SEED))))
 
     def step_on_device() -> None:

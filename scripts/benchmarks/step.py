@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ops
 from data.datasets import TrainingChunks, scene_files
+from data.labels import SCANNET20
 from data.rooms.default import default_rooms
 from data.scenes import read_manifest
 from models import pointnet2, textbook
@@ -98,14 +99,14 @@ def run(args) -> dict:
 
 def training_batch(data: Path, size: int, first: int = 0) -> dict[str, Tensor]:
     """Chunks of the first epoch from `first` on: points (B, 8192, 3), classes (B, 8192), weight (B, 8192)."""
-    scenes = scene_files(data, read_manifest(data), "train")
+    scenes = scene_files(data, read_manifest(data), ["train"])
     chunks = TrainingChunks(scenes, SEED)
     samples = [chunks[(1, position, position % len(scenes))] for position in range(first, first + size)]
     return {key: torch.stack([torch.as_tensor(s[key]) for s in samples]) for key in ("points", "classes", "weight")}
 
 
 def network(options: dict) -> pointnet2.PointNet2:
-    model = pointnet2.build(pointnet2.PointNet2Config(**options), SEED).train()
+    model = pointnet2.build(pointnet2.PointNet2Config(SCANNET20.num_classes, **options), SEED).train()
     for name, parameter in model.named_parameters():
         if re.fullmatch(r"context\d\.(scale|norm\.weight)", name):
             torch.nn.init.constant_(parameter, CONTEXT_SCALE)
@@ -121,7 +122,7 @@ def textbook_form(model, points: Tensor, operators=ops) -> Tensor:
 
 
 def step(model, form, batch: dict) -> Tensor:
-    """Forward, loss and backward of the model as form(model, points) computes it -> logits (B, N, 21)."""
+    """Forward, loss and backward of the model as form(model, points) computes it -> logits (B, N, C)."""
     model.zero_grad(set_to_none=True)
     logits = form(model, batch["points"])
     total, count = weighted_cross_entropy_sum(logits, batch["classes"], batch["weight"])

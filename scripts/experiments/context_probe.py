@@ -36,8 +36,9 @@ from tqdm import tqdm, trange
 
 from data import augment
 from data.chunks import CHUNK_SIZE, CONTEXT, tile_crops
-from data.datasets import POINT_FEATURES, scene_files
-from data.labels import NUM_CLASSES, NYU40_TO_CLASS
+from data.datasets import scene_files
+from data.features import channels_of
+from data.labels import SCANNET20
 from data.rooms.rooms import TELLING_STEPS, TILES
 from data.scenes import SceneError, read_manifest
 from models.batch_norm import set_batch_norm_momentum
@@ -118,7 +119,7 @@ class LayerAlone(nn.Module):
         self.embedding = nn.Embedding(TELLING_STEPS**3, CHANNELS)
         self.context = context
         self.head = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.BatchNorm1d(CHANNELS), nn.ReLU())
-        self.classifier = nn.Linear(CHANNELS, NUM_CLASSES)
+        self.classifier = nn.Linear(CHANNELS, SCANNET20.num_classes)
 
     def forward(self, points: Tensor) -> Tensor:
         """x, y, z and a telling colour (B, N, 6) -> logits (B, N, 21)."""
@@ -208,15 +209,15 @@ def run_all(args: argparse.Namespace) -> None:
 
 def read_rooms(data: Path, scans: Path, split: str) -> list[Room]:
     """The rooms of a split that have annotated objects of the kind asked for."""
-    rooms = []
-    for file in tqdm(scene_files(data, read_manifest(data), split), desc=f"reading {split}", unit="room", disable=None):
-        points, nyu40 = file.read_points(("colour",))
+    rooms, files = [], scene_files(data, read_manifest(data), [split])
+    for file in tqdm(files, desc=f"reading {split}", unit="room", disable=None):
+        points, label = file.read_points(("colour",))
         owner, things = score_kinds.objects_of_pairs(scans / "scans" / file.name)
         things = [thing for thing in things if thing["kind"] == KIND]
         asked = np.isin(owner, [thing["objectId"] for thing in things])
-        kept = np.flatnonzero(nyu40 > 0)  # as in training: what is not annotated is dropped
+        kept = np.flatnonzero(label > 0)  # as in training: what is not annotated is dropped
         if asked[kept].any():
-            classes = NYU40_TO_CLASS[nyu40[kept]].astype(np.int64)
+            classes = SCANNET20.class_of[label[kept]].astype(np.int64)
             rooms.append(Room(points[kept], owner[kept], classes, things, asked[kept]))
     return rooms
 
@@ -225,7 +226,7 @@ def network(name: str, row: str, seed: int) -> nn.Module:
     """A network with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]), mock.patch.dict(CONTEXTS, mean=MeanContext):
         torch.default_generator.manual_seed(seed)
-        config = PointNet2Config(extra_channels=POINT_FEATURES["colour"], **ROWS[row][1])
+        config = PointNet2Config(SCANNET20.num_classes, extra_channels=channels_of(["colour"]), **ROWS[row][1])
         if name == "layer":
             return LayerAlone(build_context(config, CHANNELS, latent_nodes=config.latent_nodes[0]))
         model = PointNet2(replace(config, context="none"))

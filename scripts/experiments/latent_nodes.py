@@ -38,7 +38,7 @@ import ops
 from data.atomic_write import replacing
 from data.coloured_ply import UNLABELLED, class_colours, colours_of_scene, write_coloured
 from data.datasets import SceneFile, WholeScenes, scene_files
-from data.labels import CLASS_NAMES, NYU40_TO_CLASS, PALETTE
+from data.labels import LabelSpace
 from data.scenes import SceneError, read_manifest
 from models.latentgnn import LatentGNN
 from models.pointnet2 import CENTRES, PointNet2
@@ -85,7 +85,8 @@ class Chunk:
     points: Tensor  # (N, 3 + F) float32, as the network takes them
     xyz: np.ndarray  # (P, 3) float32, metres
     colour: np.ndarray  # (P, 3) uint8
-    nyu40: np.ndarray  # (P,) uint8; 0 of a scan without labels
+    label: np.ndarray  # (P,) uint16 ids; of a scan without labels that of no class
+    space: LabelSpace
 
 
 @dataclass(frozen=True)
@@ -109,25 +110,25 @@ def find_scene(data_dir: Path, name: str | None) -> SceneFile:
     if name is not None and name not in splits:
         there = ", ".join(list(splits)[:3])
         raise SceneError(f"{data_dir}: there is no scene '{name}'; manifest.json lists those there are, as {there}")
-    scenes = scene_files(data_dir, manifest, splits.get(name, "val"))
+    scenes = scene_files(data_dir, manifest, [splits.get(name, "val")])
     return next(scene for scene in scenes if name in (None, scene.name))
 
 
-def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Chunk:
+def cut_chunk(scene: SceneFile, config: dict, space: LabelSpace, tile: int | None, seed: int) -> Chunk:
     """The points of a tile of the scene, by default of the one with most classes (of these, with most vertices).
 
     Args: config of the training run, for its label policy and point features; seed of the drawing, as in evaluation.
     Raises SceneError if the scene has no tile of that number.
     """
-    is_labelled = bool(scene.nyu40_histogram.any())
-    whole = WholeScenes.as_trained([scene], seed, config, covering=not is_labelled)[0]
-    nyu40 = whole.nyu40 if is_labelled else np.zeros(len(whole.points), np.uint8)
+    is_labelled = bool(scene.histogram)
+    whole = WholeScenes.as_trained([scene], seed, config, space, covering=not is_labelled)[0]
+    label = whole.label if is_labelled else np.full(len(whole.points), space.id_of[0])
     draws = whole.tiles or whole.covering
     if not draws:
         raise SceneError(f"{scene.path}: has no vertices that the network would see; choose another --scene")
     drawn = [np.unique(draw.index) for draw in draws]
     if tile is None:
-        tile = max(range(len(draws)), key=lambda number: (len(np.unique(nyu40[drawn[number]])), len(drawn[number])))
+        tile = max(range(len(draws)), key=lambda number: (len(np.unique(label[drawn[number]])), len(drawn[number])))
     if tile >= len(draws):
         raise SceneError(f"{scene.path}: has no tile {tile}; its tiles are 0 to {len(draws) - 1}")
     seen = drawn[tile]
@@ -136,7 +137,8 @@ def cut_chunk(scene: SceneFile, config: dict, tile: int | None, seed: int) -> Ch
         torch.from_numpy(whole.points[draws[tile].index]),
         whole.points[seen, :3],
         colours_of_scene(scene.path)[seen],
-        nyu40[seen],
+        label[seen],
+        space,
     )
 
 
@@ -280,12 +282,12 @@ def draw_chunk(figure: SubFigure, chunk: Chunk, flat: np.ndarray) -> None:
     """The chunk's own colours, its classes and their legend, and how long half a metre is."""
     upper, lower = figure.subplots(2, 1)
     panel(upper, flat, f"{chunk.name}\ncolours", chunk.colour, 3)
-    panel(lower, flat, "ground truth" if chunk.nyu40.any() else "no ground truth", class_colours(chunk.nyu40), 3)
+    space, classes = chunk.space, np.unique(chunk.space.class_of[chunk.label])
+    panel(lower, flat, "ground truth" if classes.any() else "no ground truth", class_colours(chunk.label, space), 3)
     left, bottom = upper.get_xlim()[0], upper.get_ylim()[0]
     upper.plot((left + 0.1, left + 0.6), [bottom - 0.1] * 2, color="black")
     upper.text(left + 0.35, bottom - 0.15, "0.5 m", ha="center", va="bottom", fontsize=9)
-    classes = np.unique(NYU40_TO_CLASS[chunk.nyu40])
-    legend = [Patch(color=PALETTE[k] / 255, label=CLASS_NAMES[k]) for k in classes if k]
+    legend = [Patch(color=space.palette[k] / 255, label=space.names[k]) for k in classes if k]
     legend += [Patch(color=np.array(UNLABELLED) / 255, label="other")] * (0 in classes)
     figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=1)
 
@@ -324,7 +326,8 @@ def write_ply(path: Path, chunk: Chunk, nodes: np.ndarray, weights: np.ndarray) 
     copies that show the chunk's own colours and classes.
     """
     copies, step = [], np.ptp(chunk.xyz, axis=0) + GAP
-    for row, (own, of_row) in enumerate(zip((chunk.colour, class_colours(chunk.nyu40)), weights, strict=True)):
+    colours = chunk.colour, class_colours(chunk.label, chunk.space)
+    for row, (own, of_row) in enumerate(zip(colours, weights, strict=True)):
         columns = [(0, own, np.zeros(len(own), np.float32)), *zip(nodes + 1, map(shades, of_row), of_row, strict=True)]
         for column, (node, colour, weight) in enumerate(columns):
             xyz = chunk.xyz + np.float32(step * (column, -row, 0))
@@ -340,7 +343,7 @@ def open_board(folder: Path, chunk: Chunk) -> SummaryWriter:
         old.unlink()
     board = SummaryWriter(str(folder))
     add_points(board, "chunk/colours", chunk.xyz, chunk.colour, 0)
-    add_points(board, "chunk/ground_truth", chunk.xyz, class_colours(chunk.nyu40), 0)
+    add_points(board, "chunk/ground_truth", chunk.xyz, class_colours(chunk.label, chunk.space), 0)
     return board
 
 
@@ -371,7 +374,7 @@ def _run(args: argparse.Namespace) -> int:
             "take one trained with --model latentgnn"
         )
     scene = find_scene(args.data or Path(content["config"]["data"]), args.scene)
-    chunk = cut_chunk(scene, content["config"], args.tile, args.seed)
+    chunk = cut_chunk(scene, content["config"], content["label_space"], args.tile, args.seed)
     layers = [layer for layer in look(model, chunk.points) if layer.number in args.layer]
     out = args.out or run_folder_of(args.checkpoint) / "latent_nodes" / scene.name
     out.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ import torch
 from data.atomic_write import replacing
 from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
 from data.datasets import WholeScenes, scene_files
+from data.labels import SCANNET20
 from data.scenes import read_manifest
 from models.latentgnn import LatentGNN
 from models.textbook import latentgnn_affinities
@@ -166,8 +167,8 @@ def context_use(model: torch.nn.Module, data: Path, config: dict) -> dict[str, l
     if model.config.context == "none":
         return None
     change, idle = [], []  # a scene's, of the four layers
-    files = scene_files(data, read_manifest(data), "val")
-    for scene in WholeScenes.as_trained(files, 0, config, covering=False):
+    files = scene_files(data, read_manifest(data), ["val"])
+    for scene in WholeScenes.as_trained(files, 0, config, SCANNET20, covering=False):
         tile = max(scene.tiles, key=lambda draw: draw.core.sum())
         passes = context_passes(model, torch.from_numpy(scene.points[tile.index]))  # x, y (1, M, C)
         change.append([((y - x).norm() / x.norm()).item() for _, x, y in passes])

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from data.labels import CLASS_NAMES, NYU40_TO_CLASS
+from data.labels import SCANNET20
 from data.rooms.objects import PAIRS
 from data.scannet import scan_files
 
@@ -48,8 +48,8 @@ def objects_of_pairs(folder: Path) -> tuple[np.ndarray, list[dict]]:
 
 def count_answers(thing: dict, answers: np.ndarray, counts: Counts) -> None:
     """Adds to the counts the classes 0..20 that are predicted for points (n,) of an object of a pair."""
-    members = [CLASS_NAMES.index(name) for name in PAIRS[thing["pair"]].classes]
-    right = answers == CLASS_NAMES.index(thing["class"])
+    members = [SCANNET20.names.index(name) for name in PAIRS[thing["pair"]].classes]
+    right = answers == SCANNET20.names.index(thing["class"])
     found = len(answers), np.isin(answers, members).sum(), right.sum()
     total = counts[thing["kind"]][thing["pair"]][thing["class"]]
     total[:] = np.add(total, found).tolist()
@@ -63,7 +63,7 @@ def count_scan(folder: Path, predicted: np.ndarray, counts: Counts) -> None:
     owner, things = objects_of_pairs(folder)
     if predicted.shape != owner.shape:
         raise ValueError(f"{folder.name}: {predicted.size} predicted vertices, but the scan has {len(owner)}")
-    classes = NYU40_TO_CLASS[predicted]  # (V,)
+    classes = SCANNET20.class_of[predicted]  # (V,)
     for thing in things:
         count_answers(thing, classes[owner == thing["objectId"]], counts)
 

@@ -2,13 +2,13 @@ import numpy as np
 from plyfile import PlyData
 
 from data.coloured_ply import RIGHT, UNLABELLED, WRONG, class_colours, error_colours, write_coloured
-from data.labels import PALETTE
+from data.labels import SCANNET20
 
 
 def test_colours_of_ids():
-    colours = class_colours(np.array([0, 1, 39, 22, 40, 41, -1]))
+    colours = class_colours(np.array([0, 1, 39, 22, 40, 41, -1]), SCANNET20)
     assert colours.dtype == np.uint8
-    assert np.array_equal(colours, [UNLABELLED, PALETTE[1], PALETTE[20], *[UNLABELLED] * 4])
+    assert np.array_equal(colours, [UNLABELLED, SCANNET20.palette[1], SCANNET20.palette[20], *[UNLABELLED] * 4])
 
 
 def test_colours_of_errors():

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from data import augment, datasets
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import ChunkBatches, LabelPolicy, SceneFile, TrainingChunks, WholeScenes
-from data.labels import NUM_NYU40
+from data.features import channels_of, columns_of
+from data.labels import SCANNET20, histogram
 from data.scenes import Scene, SceneError, write_scene
 
 
@@ -19,14 +20,14 @@ def write_room(folder, name, seed, labelled=True, vertices=4_000):
     """A scene file of a small room: floor, wall, unannotated clutter and a ceiling (nyu40 22, outside the 20)."""
     rng = np.random.default_rng(seed)
     xyz = (rng.random((vertices, 3)) * (2.5, 2.0, 2.0)).astype(np.float32)
-    nyu40 = rng.choice(np.array([2, 1, 0, 22], dtype=np.uint8), size=vertices, p=[0.5, 0.3, 0.1, 0.1])
+    label = rng.choice(np.array([2, 1, 0, 22], dtype=np.uint16), size=vertices, p=[0.5, 0.3, 0.1, 0.1])
     if not labelled:
-        nyu40[:] = 0
-    xyz[nyu40 == 2, 2] = 0
+        label[:] = 0
+    xyz[label == 2, 2] = 0
     colour = rng.integers(256, size=(vertices, 3)).astype(np.uint8)
     normal = np.tile(np.float32([1, 0, 0]), (vertices, 1))
-    write_scene(folder / f"{name}.h5", Scene(name, xyz, nyu40, colour, normal, np.zeros((0, 3), np.int32)))
-    return SceneFile(name, folder / f"{name}.h5", vertices, np.bincount(nyu40, minlength=NUM_NYU40))
+    write_scene(folder / f"{name}.h5", Scene(name, xyz, label, colour, normal, faces=np.zeros((0, 3), np.int32)))
+    return SceneFile(name, folder / f"{name}.h5", vertices, histogram(label))
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +147,17 @@ def test_chunks_leave_nothing_behind_in_their_process(scenes):
 
 
 def test_label_policies():
-    nyu40 = np.array([0, 1, 22, 39], dtype=np.uint8)
-    assert LabelPolicy().kept(nyu40).tolist() == [False, True, True, True]
-    assert LabelPolicy(unannotated="ignore").kept(nyu40).all()
-    assert LabelPolicy().trained(nyu40).tolist() == [False, True, True, True]
-    assert LabelPolicy(other="ignore").trained(nyu40).tolist() == [False, True, False, True]
+    label = np.array([0, 1, 22, 39], dtype=np.uint16)
+    assert LabelPolicy().kept(label).tolist() == [False, True, True, True]
+    assert LabelPolicy(unannotated="ignore").kept(label).all()
+    assert LabelPolicy().trained(label).tolist() == [False, True, True, True]
+    assert LabelPolicy(other="ignore").trained(label).tolist() == [False, True, False, True]
     with pytest.raises(ValueError, match="unannotated is 'keep'; it can be drop or ignore"):
         LabelPolicy(unannotated="keep")
 
 
 def test_class_weights_follow_the_frequencies():
-    histogram = np.zeros(NUM_NYU40, dtype=int)
-    histogram[[0, 1, 22]] = 50, 30, 10  # unannotated, wall, ceiling
+    histogram = {0: 50, 1: 30, 22: 10}  # unannotated, wall, ceiling
     weights = LabelPolicy().class_weights(histogram)
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights[[0, 1, 2]], 1 / np.log(1.2 + np.array([0.25, 0.75, 0])), rtol=1e-6)
@@ -182,7 +182,7 @@ def test_scenes_without_annotation_are_left_out_and_named(scenes, tmp_path):
 
 def test_a_file_that_is_not_the_manifests_scene_is_refused(scenes):
     swapped = dataclasses.replace(scenes[0], path=scenes[1].path)
-    unlabelled = dataclasses.replace(scenes[0], nyu40_histogram=np.zeros(NUM_NYU40))
+    unlabelled = dataclasses.replace(scenes[0], histogram={})
     for scene in (swapped, unlabelled, dataclasses.replace(scenes[0], vertices=3)):
         with pytest.raises(SceneError, match="is not the scene that manifest.json describes"):
             WholeScenes([scene], seed=0)[0]
@@ -199,10 +199,9 @@ def test_point_features_follow_xyz_and_normals_turn_with_them(scenes):
 
 
 @pytest.mark.parametrize("features", [("normal", "height"), ("colour", "height"), ("colour", "normal", "height")])
-def test_positions_and_normals_turn_wherever_they_stand_and_nothing_else_does(monkeypatch, features):
-    monkeypatch.setitem(datasets.POINT_FEATURES, "height", 1)
-    columns = datasets.columns_of(features)
-    width = 3 + sum(datasets.POINT_FEATURES[name] for name in features)
+def test_positions_and_normals_turn_wherever_they_stand_and_nothing_else_does(features):
+    columns = {"xyz": slice(0, 3)} | columns_of(features)
+    width = 3 + channels_of(features)
     assert sorted(np.concatenate([np.arange(width)[where] for where in columns.values()])) == list(range(width))
     points = np.random.default_rng(0).random((20, width), dtype=np.float32)
     turned = datasets._rotate(points, features, 0.7)
@@ -213,9 +212,9 @@ def test_positions_and_normals_turn_wherever_they_stand_and_nothing_else_does(mo
 
 
 def test_what_a_run_does_not_name_is_what_there_was_before_the_flag(scenes):
-    whole = WholeScenes.as_trained(scenes, 0, {})
+    whole = WholeScenes.as_trained(scenes, 0, {}, SCANNET20)
     assert (whole.policy, tuple(whole.features), whole.chunk_size) == (LabelPolicy("drop", "train"), (), 1.5)
-    whole = WholeScenes.as_trained(scenes, 0, {"other": "ignore", "features": ["normal"], "chunk_size": 3.0})
+    whole = WholeScenes.as_trained(scenes, 0, {"other": "ignore", "features": ["normal"], "chunk_size": 3.0}, SCANNET20)
     assert (whole.policy, tuple(whole.features), whole.chunk_size) == (LabelPolicy("drop", "ignore"), ("normal",), 3.0)
 
 
@@ -223,7 +222,7 @@ def test_whole_scenes_do_not_depend_on_order_or_workers(scenes):
     forwards = [WholeScenes(scenes, seed=0)[k] for k in range(5)]
     loader = DataLoader(WholeScenes(scenes[::-1], seed=0), batch_size=None, num_workers=2)
     for a, b in zip(forwards, list(loader)[::-1], strict=True):
-        assert a.name == b.name and np.array_equal(a.points, b.points) and np.array_equal(a.nyu40, b.nyu40)
+        assert a.name == b.name and np.array_equal(a.points, b.points) and np.array_equal(a.label, b.label)
         for one, other in zip([*a.tiles, *a.covering], [*b.tiles, *b.covering], strict=True):
             assert np.array_equal(one.index, other.index) and np.array_equal(one.core, other.core)
 
@@ -232,8 +231,8 @@ def test_whole_scenes_drop_unannotated_vertices_from_tiles_only(scenes):
     scene = WholeScenes(scenes, seed=0)[0]
     assert scene.points.shape == (4_000, 3) and all(draw.index.shape == (POINTS_PER_CHUNK,) for draw in scene.tiles)
     drawn = np.concatenate([draw.index for draw in scene.tiles])
-    assert (scene.nyu40 == 0).any() and (scene.nyu40[drawn] > 0).all()
-    assert set(drawn) > set(np.flatnonzero(scene.nyu40 == 22)[:10])
+    assert (scene.label == 0).any() and (scene.label[drawn] > 0).all()
+    assert set(drawn) > set(np.flatnonzero(scene.label == 22)[:10])
     assert covered(scene) == set(range(4_000))
 
 
@@ -244,6 +243,6 @@ def covered(scene):
 def test_a_scan_without_labels_has_no_tiles_but_is_covered(tmp_path):
     xyz = np.random.default_rng(0).random((300, 3)).astype(np.float32)
     write_scene(tmp_path / "scene0707_00.h5", Scene("scene0707_00", xyz, None, np.zeros((300, 3), np.uint8)))
-    scene = WholeScenes([SceneFile("scene0707_00", tmp_path / "scene0707_00.h5", 300, np.zeros(41))], seed=0)[0]
-    assert scene.nyu40 is None and scene.tiles == []
+    scene = WholeScenes([SceneFile("scene0707_00", tmp_path / "scene0707_00.h5", 300, {})], seed=0)[0]
+    assert scene.label is None and scene.tiles == []
     assert covered(scene) == set(range(300))

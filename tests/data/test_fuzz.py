@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scenes import ALL, make_manifest, make_scene
 
-from data.labels import NUM_NYU40
+from data.labels import SCANNET20
 from data.ply import ScanError, read_mesh
-from data.scannet import read_label_table, read_scan, scan_files
+from data.scannet import NUM_NYU40, read_label_table, read_scan, scan_files
 from data.scenes import FILTERS, SceneError, read_manifest, read_scene, write_scene
 
 MEMORY = 4e6, 100  # bytes, and times the file's size: no reader takes more
@@ -193,7 +193,7 @@ def test_segments_and_aggregation(write_raw_scan, fuzz):
         files["segments"].write_bytes(json.dumps(whole["segments"]).encode() if swap else segments)
         files["aggregation"].write_bytes(aggregation)
         scan = attempt(lambda: read_scan(folder, {"wall": 1, "floor": 2}), len(segments) + len(aggregation))
-        assert scan is None or (scan.nyu40.shape == (9,) and set(scan.nyu40) <= {0, 1, 2})
+        assert scan is None or (scan.label.shape == (9,) and set(scan.label) <= {0, 1, 2})
 
     check()
 
@@ -243,7 +243,7 @@ def test_label_table(tmp_path, fuzz):
 
 def test_manifest(tmp_path, fuzz):
     @fuzz
-    @given(content=edited_json(make_manifest()))
+    @given(content=edited_json(make_manifest() | {"label_space": SCANNET20.as_json()}))
     def check(content):
         (tmp_path / "manifest.json").write_bytes(content)
         manifest = attempt(lambda: read_manifest(tmp_path), len(content))
@@ -251,7 +251,9 @@ def test_manifest(tmp_path, fuzz):
             for scan_id in [scan_id for ids in manifest["splits"].values() for scan_id in ids]:
                 path = tmp_path / manifest["scenes"][scan_id]["file"]
                 assert path.parent == tmp_path / "scenes" and path.resolve() == path
-                assert np.array(manifest["scenes"][scan_id]["nyu40_histogram"]).dtype == np.int64
+                histogram = manifest["scenes"][scan_id]["histogram"]
+                assert all(type(n) is int for entry in histogram.items() for n in entry)
+                assert not manifest["label_space"].outside(histogram)
 
     check()
 

@@ -8,7 +8,7 @@ import pytest
 
 from data import chunks, metrics
 from data.datasets import SceneFile, TrainingChunks
-from data.labels import CALIBRATION_WEIGHTS, NUM_NYU40
+from data.labels import SCANNET20
 from data.scenes import Scene, write_scene
 
 
@@ -87,9 +87,8 @@ def samples(tmp_path_factory):
     xyz = (rng.random((6_000, 3)) * [4, 4, 2]).astype(np.float32)
     colour = np.stack([np.arange(6_000) % 256, np.arange(6_000) // 256, np.zeros(6_000)], axis=1).astype(np.uint8)
     path = tmp_path_factory.mktemp("protocol") / "scene0000_00.h5"
-    write_scene(path, Scene("scene0000_00", xyz, np.ones(6_000, dtype=np.uint8), colour))
-    histogram = np.bincount([1], minlength=NUM_NYU40) * 6_000
-    scene = SceneFile("scene0000_00", path, vertices=6_000, nyu40_histogram=histogram)
+    write_scene(path, Scene("scene0000_00", xyz, np.ones(6_000, dtype=np.uint16), colour))
+    scene = SceneFile("scene0000_00", path, vertices=6_000, histogram={1: 6_000})
     dataset = TrainingChunks([scene], seed=0, features=["colour"])
     found = []
     for position in range(30):
@@ -126,13 +125,13 @@ def test_chunks_are_turned_by_any_angle_about_z(samples):
 
 def test_each_score_reads_its_own_counts():
     """Under the k-th name, from 1, k of 10 walls and 1 of 10 floors are right; the others are taken for each other."""
-    counts = metrics.no_counts()
+    counts = metrics.no_counts(SCANNET20.num_classes)
     for k, name in enumerate(("pixel", "voxel", "voxel_484", "voxel_known", "voxel_pointnet2", "vertex"), start=1):
         counts[name][1, 1:3] = k, 10 - k
         counts[name][2, 1:3] = 9, 1
     counts["voxel"][2, 1] = 19  # so that floor is the commonest class in voxels alone
-    got = metrics.scores(counts)
-    wall, floor = CALIBRATION_WEIGHTS[1:3] / CALIBRATION_WEIGHTS[1:3].sum()
+    got = metrics.scores(counts, SCANNET20)
+    wall, floor = SCANNET20.weights[:2] / SCANNET20.weights[:2].sum()
     expected = {
         "pixel_accuracy": 2 / 20,
         "class_pixel_accuracy": (1 / 10 + 1 / 10) / 2,
@@ -153,7 +152,7 @@ def test_voxels_are_of_2_cm_of_48_mm_and_of_the_original_keys():
     """Each class is one point. The original rounds up, so that 1 and 2 differ, and gives 4 and 5 the same key."""
     xyz = np.array([[0, 0, 0], [0.001, 0, 0], [0.03, 0, 0], [0.2, 0, 0], [0, 0.02, 0], [0.2, 0.2, 0.02]])
     truth = np.arange(1, 7)
-    counts = metrics.tile_counts(xyz, truth, predicted=truth, known=truth)
+    counts = metrics.tile_counts(xyz, truth, predicted=truth, known=truth, num_classes=SCANNET20.num_classes)
     classes = {name: set(np.flatnonzero(matrix.sum(1))) for name, matrix in counts.items()}
     assert classes == {
         "pixel": {1, 2, 3, 4, 5, 6},

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data import scenes
+from data.labels import SCANNET20
 from data.scenes import FIELDS, FILTERS, Scene, SceneError, read_manifest, read_scene, write_manifest, write_scene
 
 ALL = tuple(FIELDS)
@@ -24,17 +25,17 @@ def make_scene(**changes):
     fields = {
         "name": "scene0000_00",
         "xyz": rng.normal(size=(40, 3)).astype(np.float32),
-        "nyu40": rng.integers(0, 41, 40).astype(np.uint8),
+        "label": rng.integers(0, 41, 40).astype(np.uint16),
         "colour": rng.integers(0, 256, (40, 3)).astype(np.uint8),
         "normal": rng.normal(size=(40, 3)).astype(np.float32),
         "faces": rng.integers(0, 40, (60, 3)).astype(np.int32),
-        "source": "abc",
+        "intensity": np.linspace(0, 1, 40, dtype=np.float32),
     }
     return Scene(**(fields | changes))
 
 
 def assert_same(scene, other, fields=ALL):
-    assert (scene.name, scene.source) == (other.name, other.source)
+    assert scene.name == other.name
     for field in fields:
         expected, found = getattr(scene, field), getattr(other, field)
         assert found.dtype == expected.dtype
@@ -49,16 +50,17 @@ def test_round_trip(tmp_path):
 
 @pytest.mark.parametrize("library", ["1.14.2", "2.0.0"])
 def test_files_of_other_libraries(library):
-    """make_scene() without faces and normals, as h5py 3.10 and, before this test, h5py 3.16 wrote it."""
-    expected = make_scene(faces=None, normal=None)
-    assert_same(expected, read_scene(Path(__file__).parent / "files" / f"scene_hdf5_{library}.h5", None), ALL[:3])
+    """make_scene() without faces and normals, as h5py 3.10 and h5py 3.16 wrote it in format 1."""
+    found = read_scene(Path(__file__).parent / "files" / f"scene_hdf5_{library}.h5", None)
+    assert_same(make_scene(), found, ("xyz", "label", "colour"))
+    assert found.label.dtype == np.uint16 and found.intensity is found.normal is found.faces is None
 
 
 def test_fields_not_asked_for_or_absent_are_none(tmp_path):
-    write_scene(tmp_path / "a.h5", make_scene(nyu40=None, faces=None, normal=None, source=""))
+    write_scene(tmp_path / "a.h5", make_scene(label=None, faces=None, normal=None))
     scene = read_scene(tmp_path / "a.h5")
-    assert (scene.xyz.shape, scene.source) == ((40, 3), "")
-    assert scene.nyu40 is scene.colour is scene.faces is None
+    assert scene.xyz.shape == (40, 3)
+    assert scene.label is scene.colour is scene.faces is None
     assert read_scene(tmp_path / "a.h5", ["faces"]).faces is None
 
 
@@ -95,7 +97,7 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path, monkeypatch):
     before = (tmp_path / "a.h5").read_bytes()
     monkeypatch.setattr(scenes, "_file_image", stale)
     with pytest.raises(SceneError, match="a.h5: not written, .*h5py.*cannot be read back"):
-        write_scene(tmp_path / "a.h5", make_scene(source="new"))
+        write_scene(tmp_path / "a.h5", make_scene(name="new"))
     assert (tmp_path / "a.h5").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
@@ -117,7 +119,7 @@ def test_equal_scenes_are_equal_bytes_and_nothing_else_is_left(tmp_path):
     time.sleep(1.1)  # HDF5's times are in seconds
     write_scene(tmp_path / "b.h5", make_scene())
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-    write_scene(tmp_path / "b.h5", make_scene(source="other"))
+    write_scene(tmp_path / "b.h5", make_scene(name="other"))
     assert (tmp_path / "a.h5").read_bytes() != (tmp_path / "b.h5").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]
 
@@ -125,8 +127,8 @@ def test_equal_scenes_are_equal_bytes_and_nothing_else_is_left(tmp_path):
 def test_attributes_and_checksums(tmp_path):
     write_scene(tmp_path / "a.h5", make_scene())
     with h5py.File(tmp_path / "a.h5") as file:
-        assert [dataset.fletcher32 for dataset in file.values()] == [True] * 5
-        assert dict(file.attrs) == {"format_version": 1, "name": b"scene0000_00", "vertices": 40, "source": b"abc"}
+        assert [dataset.fletcher32 for dataset in file.values()] == [True] * 6
+        assert dict(file.attrs) == {"format_version": 2, "name": b"scene0000_00", "vertices": 40}
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, monkeypatch):
@@ -139,7 +141,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, monke
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="no space"):
-        write_scene(path, make_scene(source="new"))
+        write_scene(path, make_scene(name="new"))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -150,13 +152,17 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, monke
         ({"xyz": None}, "no 'xyz'"),
         ({"xyz": np.zeros((40, 3))}, "'xyz' is float64, not float32"),
         ({"xyz": np.full((40, 3), np.nan, np.float32)}, "'xyz' holds NaN"),
-        ({"nyu40": np.full(40, 41, np.uint8)}, "'nyu40' holds 41"),
-        ({"nyu40": np.zeros(39, np.uint8)}, "39 rows for 40 vertices"),
-        ({"nyu40": np.zeros((40, 1), np.uint8)}, "shape"),
+        ({"label": np.zeros(40, np.uint8)}, "'label' is uint8, not uint16"),
+        ({"label": np.zeros(39, np.uint16)}, "39 rows for 40 vertices"),
+        ({"label": np.zeros((40, 1), np.uint16)}, "shape"),
+        ({"intensity": np.full(40, 1.5, np.float32)}, "'intensity' goes from 1.5 to 1.5"),
         ({"faces": np.full((2, 3), 40, np.int32)}, "vertices 40 to 40 of 40"),
         ({"faces": np.full((2, 3), -1, np.int32)}, "vertices -1 to -1 of 40"),
         ({"faces": np.zeros((2, 4), np.int32)}, "shape"),
-        (dict.fromkeys(("nyu40", "normal", "faces")) | {"xyz": np.zeros((0, 3), np.float32)}, "no vertices"),
+        (
+            dict.fromkeys(("label", "normal", "intensity", "faces")) | {"xyz": np.zeros((0, 3), np.float32)},
+            "no vertices",
+        ),
     ],
 )
 def test_write_refuses(tmp_path, changes, message):
@@ -188,9 +194,9 @@ def set_attribute(key, value):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (set_attribute("format_version", 2), "has format version 2, this code reads version 1"),
+        (set_attribute("format_version", 3), "has format version 3, this code reads 1 and 2"),
         (lambda file: file.attrs.__delitem__("format_version"), "damaged or no scene file"),
-        (set_attribute("format_version", [1, 1]), "run scripts/preprocess_scannet.py"),
+        (set_attribute("format_version", [1, 1]), "preprocess the scans again"),
         (set_attribute("name", 5), "damaged or no scene file"),
         (set_attribute("vertices", 41), "40 rows for 41 vertices"),
         (set_attribute("vertices", -1), "40 rows for -1 vertices"),
@@ -200,13 +206,14 @@ def set_attribute(key, value):
         (replace_dataset("xyz", np.zeros((40, 2), np.float32)), "'xyz' has shape"),
         (replace_dataset("xyz", np.float32(0)), "'xyz' has shape"),
         (replace_dataset("xyz", np.full((40, 3), np.inf, np.float32)), "'xyz' holds NaN or inf"),
-        (replace_dataset("nyu40", np.zeros(40, np.int64)), "'nyu40' is int64, not uint8"),
-        (replace_dataset("nyu40", np.full(40, 255, np.uint8)), "'nyu40' holds 255, not 0 to 40"),
+        (replace_dataset("label", np.zeros(40, np.int64)), "'label' is int64, not uint16"),
+        (replace_dataset("label", np.zeros(40, np.uint8)), "'label' is uint8, not uint16"),
+        (delete("intensity"), "there is no 'intensity'; .*without --features intensity"),
         (replace_dataset("faces", np.full((1, 3), 99, np.int32)), "vertices 99 to 99 of 40"),
         (lambda file: (delete("xyz")(file), file.create_group("xyz")), "damaged or no scene file"),
         (replace_attribute("vertices", np.array([[40]])), "'vertices' has shape"),
         (replace_attribute("name", "text on the heap"), "'name' has shape .* and type object"),
-        (replace_attribute("source", h5py.Empty("S1")), "'source' has shape None"),
+        (replace_attribute("name", h5py.Empty("S1")), "'name' has shape None"),
     ],
 )
 def test_read_refuses_another_schema(tmp_path, spoil, message):
@@ -216,12 +223,14 @@ def test_read_refuses_another_schema(tmp_path, spoil, message):
         spoil(file)
     with pytest.raises(SceneError, match=message) as caught:
         read_scene(path, ALL)
-    assert str(path) in str(caught.value) and "run scripts/preprocess_scannet.py" in str(caught.value)
+    assert str(path) in str(caught.value) and (
+        "preprocess" in str(caught.value) or "train without" in str(caught.value)
+    )
 
 
 def test_missing_truncated_or_not_hdf5(tmp_path):
     path = tmp_path / "a.h5"
-    with pytest.raises(SceneError, match="no such scene file; run scripts"):
+    with pytest.raises(SceneError, match="no such scene file; preprocess the scans again"):
         read_scene(path)
     write_scene(path, make_scene())
     whole = path.read_bytes()
@@ -258,12 +267,12 @@ def test_flipped_bytes_are_noticed(tmp_path):
 def test_unpacks_as_hdf5_does(tmp_path, vertices):
     rng = np.random.default_rng(vertices)
     colour = rng.integers(0, 256, (vertices, 3)).astype(np.uint8)
-    scene = Scene("a", rng.normal(size=(vertices, 3)).astype(np.float32), np.full(vertices, 40, np.uint8), colour)
+    scene = Scene("a", rng.normal(size=(vertices, 3)).astype(np.float32), np.full(vertices, 40, np.uint16), colour)
     write_scene(tmp_path / "a.h5", scene)
-    assert_same(scene, read_scene(tmp_path / "a.h5", ("xyz", "nyu40", "colour")), ("xyz", "nyu40", "colour"))
-    assert read_scene(tmp_path / "a.h5").nyu40.flags.writeable
+    assert_same(scene, read_scene(tmp_path / "a.h5", ("xyz", "label", "colour")), ("xyz", "label", "colour"))
+    assert read_scene(tmp_path / "a.h5").label.flags.writeable
     with h5py.File(tmp_path / "a.h5") as file:
-        for field in ("xyz", "nyu40", "colour"):
+        for field in ("xyz", "label", "colour"):
             np.testing.assert_array_equal(file[field][()], getattr(scene, field))
 
 
@@ -321,22 +330,22 @@ def test_references_are_not_followed(tmp_path, target):
     write_scene(path, make_scene())
     with h5py.File(path, "r+") as file:
         reference = file["xyz"].ref if target == "object" else file["xyz"].regionref[:]
-        del file["nyu40"]
-        file.create_dataset("nyu40", (40,), kind)[0] = reference
+        del file["label"]
+        file.create_dataset("label", (40,), kind)[0] = reference
         del file.attrs["name"]
         file.attrs.create("name", reference, dtype=kind)
     with pytest.raises(SceneError, match="'name' has shape .* and type object"):
         read_scene(path)
     with h5py.File(path, "r+") as file:
         file.attrs["name"] = np.bytes_(b"a")
-    with pytest.raises(SceneError, match="'nyu40' is object, not uint8"):
+    with pytest.raises(SceneError, match="'label' is object, not uint16"):
         read_scene(path)
 
 
 def test_a_user_defined_link_is_not_followed(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w", libver="earliest") as file:  # in HDF5's oldest format, whose links have no checksum
-        file.attrs.update(format_version=1, vertices=40, name=np.bytes_("a"), source=np.bytes_("a"))
+        file.attrs.update(format_version=2, vertices=40, name=np.bytes_("a"))
         file["xyz"] = h5py.ExternalLink("other.h5", "xyz")
     content = path.read_bytes()
     link = bytes([64, 3]) + b"xyz"  # 64: an external link; from 65 on the types are the users' own
@@ -405,24 +414,24 @@ def replace_block(file, field, shape, unpacked):
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
-        (lambda file: replace_block(file, "nyu40", (40,), bytes(40)), None),  # nothing wrong
-        (lambda file: replace_block(file, "nyu40", (40,), bytes(39)), "does not unpack to the 40 bytes"),
-        (lambda file: replace_block(file, "nyu40", (40,), bytes(41)), "does not unpack to the 40 bytes"),
+        (lambda file: replace_block(file, "label", (40,), bytes(80)), None),  # nothing wrong
+        (lambda file: replace_block(file, "label", (40,), bytes(78)), "does not unpack to the 80 bytes"),
+        (lambda file: replace_block(file, "label", (40,), bytes(82)), "does not unpack to the 80 bytes"),
         pytest.param(
-            lambda file: replace_block(file, "nyu40", (40,), bytes(10**8)),
-            "does not unpack to the 40 bytes",
+            lambda file: replace_block(file, "label", (40,), bytes(10**8)),
+            "does not unpack to the 80 bytes",
             marks=NEEDS_HDF5_2,
         ),
-        (lambda file: replace_block(file, "nyu40", (10**9,), bytes(10**6)), "does not unpack to the 1000000000 bytes"),
+        (lambda file: replace_block(file, "label", (10**9,), bytes(10**6)), "does not unpack to the 2000000000 bytes"),
         pytest.param(
-            lambda file: replace_block(file, "nyu40", (10**12,), bytes(40)),
-            "does not unpack to the 1000000000000",
+            lambda file: replace_block(file, "label", (10**12,), bytes(40)),
+            "does not unpack to the 2000000000000",
             marks=NEEDS_HDF5_2,
         ),
         (
             lambda file: (
-                delete("nyu40")(file),
-                file.create_dataset("nyu40", (10**12,), np.uint8, chunks=(1024,)),
+                delete("label")(file),
+                file.create_dataset("label", (10**12,), np.uint16, chunks=(1024,)),
                 set_attribute("vertices", 10**12)(file),
             ),
             "not one block",
@@ -437,10 +446,10 @@ def test_no_more_memory_than_the_file_holds(tmp_path, declare, message):
         declare(file)
     tracemalloc.start()
     if message is None:
-        assert not read_scene(path, ["nyu40"]).nyu40.any()
+        assert not read_scene(path, ["label"]).label.any()
     else:
         with pytest.raises(SceneError, match=message):
-            read_scene(path, ["nyu40"])
+            read_scene(path, ["label"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6  # bytes
@@ -468,7 +477,7 @@ def rewrite(folder, scenes, manifests, times):
 
 def test_a_reader_while_another_process_writes(tmp_path):
     """Always one of the two scenes and of the two manifests, whole."""
-    scenes = [make_scene(source=source, colour=np.full((40, 3), value, np.uint8)) for value, source in enumerate("ab")]
+    scenes = [make_scene(name=name, colour=np.full((40, 3), value, np.uint8)) for value, name in enumerate("ab")]
     manifests = [make_manifest(), make_manifest() | {"failed": {}}]
     rewrite(tmp_path, scenes, manifests, 1)
     writer = multiprocessing.get_context("spawn").Process(target=rewrite, args=(tmp_path, scenes, manifests, 200))
@@ -476,9 +485,9 @@ def test_a_reader_while_another_process_writes(tmp_path):
     seen = Counter()
     while writer.is_alive():
         scene = read_scene(tmp_path / "a.h5", ALL)
-        assert_same(scenes[scene.source == "b"], scene)
+        assert_same(scenes[scene.name == "b"], scene)
         assert read_manifest(tmp_path) in manifests
-        seen[scene.source] += 1
+        seen[scene.name] += 1
     assert writer.exitcode == 0
     assert min(seen["a"], seen["b"]) > 5
 
@@ -492,10 +501,11 @@ def make_manifest():
         "vertices": 3,
         "labelled": True,
         "sha256": "0" * 64,
-        "nyu40_histogram": [3] + [0] * 40,
+        "histogram": {0: 1, 40: 2},
     }
     return {
-        "format_version": 1,
+        "format_version": 2,
+        "label_space": SCANNET20,
         "splits": {"train": ["room-1"], "val": [], "test": []},
         "expected": {"train": 1201, "val": 312, "test": 100},
         "failed": {"room-2": "why"},
@@ -512,7 +522,9 @@ def test_manifest_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda m: m.update(format_version=2), "format version 2"),
+        (lambda m: m.update(format_version=3), "format version 3"),
+        (lambda m: m.pop("label_space"), "entries are missing"),
+        (lambda m: m["label_space"]["classes"].clear(), "there are 0 classes"),
         (lambda m: m.pop("splits"), "entries are missing"),
         (lambda m: m["splits"].pop("val"), "entries are missing"),
         (lambda m: m["splits"].update(val=["elsewhere"]), "entries are missing.*elsewhere"),
@@ -520,11 +532,13 @@ def test_manifest_round_trip(tmp_path):
         (lambda m: m["expected"].update(val="x"), "of a wrong type"),
         (lambda m: m.pop("failed"), "entries are missing"),
         (lambda m: m["scenes"]["room-1"].update(file="/etc/passwd"), "names the file '/etc/passwd'"),
-        (lambda m: m["scenes"]["room-1"].update(nyu40_histogram=[3]), "histogram"),
+        (lambda m: m["scenes"]["room-1"].update(histogram=[3]), "of a wrong type"),
+        (lambda m: m["scenes"]["room-1"].update(histogram={"x": 3}), "invalid literal"),
+        (lambda m: m["scenes"]["room-1"].update(histogram={"41": 3}), r"ids \[41\], and 'scannet20' does not"),
         (lambda m: m["scenes"]["room-1"].update(vertices=4), "histogram"),
-        (lambda m: m["scenes"]["room-1"].update(nyu40_histogram=[4, -1] + [0] * 39), "histogram"),
-        (lambda m: m["scenes"]["room-1"].update(nyu40_histogram=[3.0] + [0] * 40), "histogram"),
-        (lambda m: m["scenes"]["room-1"].update(vertices=2**63, nyu40_histogram=[2**63] + [0] * 40), "histogram"),
+        (lambda m: m["scenes"]["room-1"].update(histogram={"0": 4, "1": -1}), "histogram"),
+        (lambda m: m["scenes"]["room-1"].update(histogram={"0": 3.0}), "histogram"),
+        (lambda m: m["scenes"]["room-1"].update(vertices=2**63, histogram={"0": 2**63}), "histogram"),
         (lambda m: m["splits"].update(val=["room-1"]), "'room-1' is listed twice"),
         *[
             (
@@ -539,12 +553,24 @@ def test_manifest_round_trip(tmp_path):
     ],
 )
 def test_manifest_refused(tmp_path, spoil, message):
-    manifest = make_manifest()
+    manifest = make_manifest() | {"label_space": SCANNET20.as_json()}
     spoil(manifest)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(SceneError, match=message) as caught:
         read_manifest(tmp_path)
-    assert f"run scripts/preprocess_scannet.py --scans DIR --out {tmp_path}" in str(caught.value)
+    assert f"preprocess scans with --out {tmp_path}" in str(caught.value)
+
+
+def test_a_manifest_of_format_1_is_of_the_papers_label_space(tmp_path):
+    manifest = make_manifest() | {"format_version": 1}
+    del manifest["label_space"], manifest["scenes"]["room-1"]["histogram"]
+    manifest["scenes"]["room-1"]["nyu40_histogram"] = [1] + [0] * 39 + [2]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_manifest(tmp_path) == make_manifest()
+    manifest["scenes"]["room-1"]["nyu40_histogram"] = [1] + [0] * 40
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SceneError, match="histogram"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(

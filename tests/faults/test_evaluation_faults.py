@@ -15,7 +15,7 @@ from processes import KILLED, NO_FAULT, finish, start
 
 import eval_scannet
 from data import chunks
-from data.labels import CLASS_NAMES
+from data.labels import SCANNET20
 from data.scenes import read_manifest, read_scene, write_manifest, write_scene
 from models import pointnet2
 from training import checkpoint
@@ -28,11 +28,9 @@ slow = pytest.mark.slow
 def data(rooms):
     """1 training and 5 validation scenes, the last without an annotated vertex; most of the 20 classes are absent."""
     folder = rooms(train=1, val=5)
-    scene, manifest = read_scene(folder / "scenes" / "room5_00.h5", ["xyz", "nyu40", "colour"]), read_manifest(folder)
-    write_scene(folder / "scenes" / "room5_00.h5", dataclasses.replace(scene, nyu40=np.zeros_like(scene.nyu40)))
-    histogram = np.zeros_like(manifest["scenes"]["room5_00"]["nyu40_histogram"])
-    histogram[0] = len(scene.xyz)
-    manifest["scenes"]["room5_00"]["nyu40_histogram"] = histogram.tolist()
+    scene, manifest = read_scene(folder / "scenes" / "room5_00.h5", ["xyz", "label", "colour"]), read_manifest(folder)
+    write_scene(folder / "scenes" / "room5_00.h5", dataclasses.replace(scene, label=np.zeros_like(scene.label)))
+    manifest["scenes"]["room5_00"]["histogram"] = {0: len(scene.xyz)}
     write_manifest(folder, manifest)
     return folder
 
@@ -41,7 +39,7 @@ def data(rooms):
 def weights(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "last.pt"
     config = {"data": str(data), "unannotated": "drop", "other": "train", "features": []}
-    checkpoint.save(path, pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0), config)
+    checkpoint.save(path, pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0), config)
     return path
 
 
@@ -107,7 +105,7 @@ def test_a_class_absent_and_a_scene_without_annotation(of_one_rank):
     *_, without = csv.DictReader(of_one_rank("val")["per_scene.csv"].decode().splitlines())
     assert without["tiles"] == "0" and without["voxel_accuracy"] == without["mean_iou"] == ""
     assert len(of_one_rank("val")["predictions/room5_00.txt"].split()) == int(without["vertices"]) == 5_000
-    assert set(report["iou"]) == set(CLASS_NAMES[1:])
+    assert set(report["iou"]) == set(SCANNET20.names[1:])
     assert {name for name, iou in report["iou"].items() if iou is not None} >= {"floor", "wall", "table"}
     assert report["iou"]["bed"] is None
     assert report["scenes"] == 5 and report["vertices"] == 25_000

@@ -30,7 +30,7 @@ class MeanFeature(nn.Module):
 @pytest.fixture
 def config(few_centres, monkeypatch):
     monkeypatch.setitem(CONTEXTS, "mean", MeanFeature)
-    return PointNet2Config(context="mean", kernels=2)
+    return PointNet2Config(21, context="mean", kernels=2)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_layer_of_ones_own_is_trained_saved_resumed_and_published(config, poin
 
 
 def test_a_layer_of_ones_own_is_counted(config):
-    counted, plain = complexity.count(config, points=200), complexity.count(PointNet2Config(), points=200)
+    counted, plain = complexity.count(config, points=200), complexity.count(PointNet2Config(21), points=200)
     assert counted["parameters"] - plain["parameters"] == sum(2 * (c * c + c) for c in CHANNELS)
     assert counted["conv_macs"] - plain["conv_macs"] == sum(2 * c * c for c in CHANNELS)  # of one mean
     assert counted["product_macs"] == plain["product_macs"]
@@ -105,7 +105,7 @@ def test_an_option_that_the_configuration_does_not_have_is_named(monkeypatch):
 
     monkeypatch.setitem(CONTEXTS, "heads", Heads)
     with pytest.raises(ValueError, match="'heads' cannot be made.*heads"):
-        PointNet2(PointNet2Config(context="heads"))
+        PointNet2(PointNet2Config(21, context="heads"))
 
 
 def test_a_layer_may_take_the_radii_and_they_stay_an_option_of_every_network(monkeypatch):
@@ -115,5 +115,5 @@ def test_a_layer_may_take_the_radii_and_they_stay_an_option_of_every_network(mon
             self.radii = radii
 
     monkeypatch.setitem(CONTEXTS, "of_radii", OfRadii)
-    assert PointNet2(PointNet2Config(context="of_radii")).context1.radii == (0.1, 0.2, 0.4, 0.8)
+    assert PointNet2(PointNet2Config(21, context="of_radii")).context1.radii == (0.1, 0.2, 0.4, 0.8)
     assert "radii" not in options_of("of_radii")

@@ -29,7 +29,7 @@ tracing = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torc
 
 def make(seed=0, **options):
     """A network without dropout whose context layers are not at the identity."""
-    model = build(PointNet2Config(**options), seed)
+    model = build(PointNet2Config(21, **options), seed)
     model.dropout.p = 0.0
     for name, parameter in model.named_parameters():
         if name.endswith(".scale") or (parameter == 0).all() and name.endswith("norm.weight"):
@@ -108,13 +108,13 @@ def test_float32_training_step_is_close(few_centres):
     ],
 )
 def test_parameters(options, expected):
-    assert sum(p.numel() for p in build(PointNet2Config(**options), 0).parameters()) == expected
+    assert sum(p.numel() for p in build(PointNet2Config(21, **options), 0).parameters()) == expected
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_fresh_context_layers_change_nothing(few_centres, context):
-    plain, points = build(PointNet2Config(), 0).eval(), room(2, 150)
-    model = build(PointNet2Config(context=context), 1)
+    plain, points = build(PointNet2Config(21), 0).eval(), room(2, 150)
+    model = build(PointNet2Config(21, context=context), 1)
     missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected and all(name.startswith("context") for name in missing)
     assert torch.equal(model.eval()(points), plain(points))
@@ -124,7 +124,7 @@ def test_levels_of_the_original_network():
     assert pointnet2.CENTRES == (1024, 256, 64, 16)
     for level, radius in enumerate((0.1, 0.2, 0.4, 0.8)):
         ssg, msg = (
-            build(PointNet2Config(grouping=g), 0).get_submodule(f"sa{level + 1}").scales for g in ("ssg", "msg")
+            build(PointNet2Config(21, grouping=g), 0).get_submodule(f"sa{level + 1}").scales for g in ("ssg", "msg")
         )
         assert [(s.radius, s.neighbours) for s in ssg] == [(radius, 32)]
         assert [(s.radius, s.neighbours) for s in msg] == [(radius / 2, 16), (radius, 32)]
@@ -174,7 +174,7 @@ def test_clouds_are_independent_in_evaluation(few_centres):
 
 
 def test_dropout_acts_in_training_only(few_centres):
-    model, points = build(PointNet2Config(), 0), room(2, 100)
+    model, points = build(PointNet2Config(21), 0), room(2, 100)
     assert model.dropout.p == 0.5
     assert not torch.equal(copy.deepcopy(model)(points), copy.deepcopy(model)(points))
     model.eval()
@@ -272,7 +272,9 @@ def test_points_of_another_dtype_raise_and_name_both(weights, points):
 
 
 def test_rebuilt_from_its_configuration(few_centres):
-    config = PointNet2Config(context="latentgnn", kernels=2, latent_nodes=(8, 4, 2, 1), extra_channels=2, weight=None)
+    config = PointNet2Config(
+        21, context="latentgnn", kernels=2, latent_nodes=(8, 4, 2, 1), extra_channels=2, weight=None
+    )
     rebuilt = PointNet2Config(**json.loads(json.dumps(dataclasses.asdict(config))))
     assert rebuilt == config and hash(rebuilt) == hash(config)
     model, other, points = build(config, 0).eval(), build(rebuilt, 1).eval(), room(1, 100, 2)
@@ -284,9 +286,9 @@ def test_rebuilt_from_its_configuration(few_centres):
 @pytest.mark.parametrize("grouping", pointnet2.GROUPINGS)
 def test_radii_are_those_of_the_balls(few_centres, grouping):
     """Half of all coordinates and of all radii are the same neighbours, at half the distances."""
-    radii = tuple(radius / 2 for radius in PointNet2Config().radii)
+    radii = tuple(radius / 2 for radius in PointNet2Config(21).radii)
     model, small = make(grouping=grouping), make(grouping=grouping, radii=list(radii))
-    assert small.config == PointNet2Config(grouping=grouping, radii=radii) and hash(small.config)
+    assert small.config == PointNet2Config(21, grouping=grouping, radii=radii) and hash(small.config)
     assert all(scale.radius in (radii[0], radii[0] / 2) for scale in small.sa1.scales)
     for level in (1, 2, 3, 4):
         for mlp in small.get_submodule(f"sa{level}").mlps:
@@ -299,7 +301,7 @@ def test_radii_are_those_of_the_balls(few_centres, grouping):
 def test_a_configuration_from_before_a_field_is_the_default():
     earlier = {"num_classes": 21, "extra_channels": 0, "grouping": "ssg", "context": "latentgnn", "affinity": "dot"}
     earlier |= {"latent_nodes": [80, 40, 20, 10], "kernels": 3, "stride": 4, "symmetric": False, "weight": "visible"}
-    assert PointNet2Config(**earlier) == PointNet2Config(context="latentgnn", kernels=3)
+    assert PointNet2Config(**earlier) == PointNet2Config(21, context="latentgnn", kernels=3)
 
 
 def test_every_option_says_what_a_flag_needs():
@@ -311,8 +313,8 @@ def test_every_option_says_what_a_flag_needs():
         assert fields[name].metadata["help"].strip() and "\n" not in fields[name].metadata["help"]
         context = "non_local" if name in pointnet2.options_of("non_local") else "latentgnn"
         for choice in fields[name].metadata.get("choices", ()):
-            build(PointNet2Config(context=context, **{name: choice}), 0)
-    assert PointNet2Config(weight="none") == PointNet2Config(weight=None)
+            build(PointNet2Config(21, context=context, **{name: choice}), 0)
+    assert PointNet2Config(21, weight="none") == PointNet2Config(21, weight=None)
     assert not set(pointnet2.options_of("none")) & fields.keys()
     assert set(pointnet2.options_of("latentgnn")) == fields.keys() - own - {"grouping", "radii", "affinity"}
 
@@ -327,7 +329,7 @@ def test_networks_know_nothing_of_training():
 @pytest.mark.parametrize("context", ["none", "non_local", "latentgnn"])
 def test_devices_other_than_the_cpu_have_a_way_through(context):
     """On the meta device nothing is computed, but every branch for devices other than the CPU is taken."""
-    model = build(PointNet2Config(context=context), 0).to("meta")
+    model = build(PointNet2Config(21, context=context), 0).to("meta")
     logits = model(torch.empty(2, 3000, 3, device="meta"))
     logits.sum().backward()
     assert logits.shape == (2, 3000, 21) and logits.device.type == "meta"
@@ -335,7 +337,7 @@ def test_devices_other_than_the_cpu_have_a_way_through(context):
 
 
 def test_seed_decides_the_weights_alone():
-    config = PointNet2Config(context="latentgnn")
+    config = PointNet2Config(21, context="latentgnn")
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -365,12 +367,12 @@ def test_seed_decides_the_weights_alone():
 )
 def test_bad_configurations_raise(options, message):
     with pytest.raises(ValueError, match=message):
-        build(PointNet2Config(**options), 0)
+        build(PointNet2Config(21, **options), 0)
 
 
 def test_stride_that_does_not_divide_the_channels_raises():
     with pytest.raises(ValueError, match="multiple of stride"):
-        build(PointNet2Config(context="latentgnn", stride=3), 0)
+        build(PointNet2Config(21, context="latentgnn", stride=3), 0)
 
 
 @pytest.mark.parametrize("shape", [(2, 50), (2, 50, 6), (2, 0, 3), (2, 3, 50)])

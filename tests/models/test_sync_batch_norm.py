@@ -57,7 +57,9 @@ def test_half_precision_is_widened_and_given_back():
 
 
 def test_a_synchronised_network_has_the_keys_of_another():
-    plain, synchronised = (pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0) for _ in range(2))
+    plain, synchronised = (
+        pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0) for _ in range(2)
+    )
     synchronise(synchronised)
     assert not any(type(module) is nn.BatchNorm1d for module in synchronised.modules())
     assert synchronised.state_dict().keys() == plain.state_dict().keys()

@@ -37,7 +37,7 @@ def train_all() -> dict[str, dict[str, torch.Tensor]]:
     trained = {}
     for name, (implementation, config) in NETWORKS.items():
         ops.use(implementation)
-        trained[name] = train(pointnet2.PointNet2Config(**config))
+        trained[name] = train(pointnet2.PointNet2Config(21, **config))
     return trained
 
 

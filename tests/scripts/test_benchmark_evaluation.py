@@ -16,7 +16,7 @@ def dust(first, vertices):
     """Instead of rooms, which take half a second each: 12 m along x."""
     rng = np.random.default_rng(first)
     xyz = rng.random((vertices, 3), dtype=np.float32) * np.float32([12, 1, 1])
-    return xyz, rng.integers(1, 41, vertices, dtype=np.uint8), first + 1
+    return xyz, rng.integers(1, 41, vertices, dtype=np.uint16), first + 1
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def run(run_benchmark, monkeypatch):
 def test_a_scene_is_cut_from_rooms_along_x(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "rooms_side_by_side", dust)
     monkeypatch.setattr(evaluation, "LARGEST_ROOM", 1_000)
-    points, nyu40 = evaluation.make_scene(tmp_path, 0, 3_000).read_points(())  # refuses another size or name
-    assert len(points) == 3_000 and (nyu40 > 0).all() and points[:, 0].max() == pytest.approx(9, abs=0.3)
+    points, label = evaluation.make_scene(tmp_path, 0, 3_000).read_points(())  # refuses another size or name
+    assert len(points) == 3_000 and (label > 0).all() and points[:, 0].max() == pytest.approx(9, abs=0.3)
     assert not np.array_equal(points, evaluation.make_scene(tmp_path, 1, 3_000).read_points(())[0])
 
 

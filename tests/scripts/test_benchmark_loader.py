@@ -16,7 +16,7 @@ TINY = ["--vertices", 3000, "--rounds", 2, "--batch-size", 2]
 def dust(first, vertices):
     """Instead of rooms, which take half a second each."""
     rng = np.random.default_rng(first)
-    return rng.random((vertices, 3), dtype=np.float32), rng.integers(1, 41, vertices, dtype=np.uint8), first + 1
+    return rng.random((vertices, 3), dtype=np.float32), rng.integers(1, 41, vertices, dtype=np.uint16), first + 1
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_scenes_are_files_of_their_own(tmp_path, monkeypatch):
     points = [scene.read_points(())[0] for scene in scenes]  # refuses another size or name
     assert not np.array_equal(points[0], points[1])
     assert np.array_equal(points[0], points[2]) and np.array_equal(points[1], points[3])
-    assert all((scene.nyu40_histogram > 0).sum() > 1 and scene.nyu40_histogram.sum() == 3000 for scene in scenes)
+    assert all(len(scene.histogram) > 1 and sum(scene.histogram.values()) == 3000 for scene in scenes)
 
 
 def test_every_number_of_workers_gets_a_row_and_the_made_scenes_are_deleted(run, short_step, tmp_path, capsys):

@@ -10,12 +10,12 @@ from models.mask_rcnn import MaskRCNNConfig
 from models.pointnet2 import PointNet2Config
 from scripts import complexity
 
-PLAIN = complexity.count(PointNet2Config())
-PLAIN_1024 = complexity.count(PointNet2Config(), points=1024)  # context layers do not see more than 1024 points
+PLAIN = complexity.count(PointNet2Config(21))
+PLAIN_1024 = complexity.count(PointNet2Config(21), points=1024)  # context layers do not see more than 1024 points
 
 
 def added(**options):
-    counted = complexity.count(PointNet2Config(**options), points=1024)
+    counted = complexity.count(PointNet2Config(21, **options), points=1024)
     return {key: counted[key] - PLAIN_1024[key] for key in counted}
 
 
@@ -98,7 +98,7 @@ def test_a_context_layer_of_ones_own_is_counted(own_context):
 
 def test_a_context_layer_of_ones_own_has_a_line(own_context):
     assert [row for row in complexity.rows() if row not in complexity.ROWS] == [
-        complexity.Row("  + own", PointNet2Config(context="own"), "PointNet++ SSG")
+        complexity.Row("  + own", PointNet2Config(21, context="own"), "PointNet++ SSG")
     ]
 
 

@@ -7,8 +7,10 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from data.coloured_ply import UNLABELLED, write_coloured
-from data.labels import PALETTE
+from data.features import points_of
+from data.labels import SCANNET20
 from data.rooms.meshes import box_mesh
+from data.scenes import Scene
 from models import pointnet2
 from scripts import predict
 from training import checkpoint
@@ -37,7 +39,7 @@ def by_height(monkeypatch, network):
 def network(tmp_path_factory):
     """The export folder of an untrained network, with its last.pt beside it."""
     folder = tmp_path_factory.mktemp("run")
-    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0)
     checkpoint.save(folder / "last.pt", model, {})  # a setting that it does not name has its default
     checkpoint.export(folder / "export", model)
     return folder / "export"
@@ -109,7 +111,7 @@ def test_whatever_is_in_the_file_stays(by_height, room, run, tmp_path, form):
             assert all(np.array_equal(a, b) for a, b in zip(before[name], after[name], strict=True)), name
     assert np.array_equal(out["vertex"]["label"], np.where(xyz[:, 2] < 0.01, FLOOR, WALL))
     assert [out["vertex"].data.dtype[name] for name in RGB] == [np.uint8] * 3
-    assert np.array_equal(np.stack([out["vertex"][name] for name in RGB], 1), PALETTE[out["vertex"]["label"]])
+    assert np.array_equal(np.stack([out["vertex"][name] for name in RGB], 1), SCANNET20.palette[out["vertex"]["label"]])
 
 
 def test_the_summary_counts_the_classes(by_height, room, run, tmp_path):
@@ -238,8 +240,8 @@ def test_checkpoint_and_export_and_every_run_give_the_same_bytes(network, room, 
 def test_point_features(room, run, tmp_path, features):
     """The network gets what training gives it: colours in [0, 1], those before a prediction, and normals."""
     xyz, faces = room
-    model = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3 * len(features)), seed=0)
-    checkpoint.export(tmp_path / "export", model, features)
+    model = pointnet2.build(pointnet2.PointNet2Config(21, extra_channels=3 * len(features)), seed=0)
+    checkpoint.export(tmp_path / "export", model, features=features)
     colour = np.random.default_rng(0).integers(0, 256, (len(xyz), 3), np.uint8)
     write_coloured(tmp_path / "in.ply", xyz, colour, faces)
     assert run(tmp_path / "export")[0] == 0
@@ -248,12 +250,13 @@ def test_point_features(room, run, tmp_path, features):
     code, again, _ = run(tmp_path / "export")
     assert code == 0 and np.array_equal(first["vertex"]["label"], again["vertex"]["label"])
     if "colour" in features:
-        values = predict.feature("colour", "in.ply", again, "z")
+        scene = Scene("in", xyz, colour=predict.field("colour", "in.ply", again, "z"))
+        values = points_of(scene, ["colour"])[:, 3:]
         assert values.dtype == np.float32 and np.allclose(255 * values, colour)
     if "normal" in features:
-        floor = predict.feature("normal", "in.ply", again, "z")[(xyz[:, 2] < 0.01)]
+        floor = predict.field("normal", "in.ply", again, "z")[(xyz[:, 2] < 0.01)]
         assert np.median(floor[:, 2]) == pytest.approx(1)
-        assert np.median(predict.feature("normal", "in.ply", again, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(1)
+        assert np.median(predict.field("normal", "in.ply", again, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(1)
         polygons = element("face", {"vertex_indices": objects([*faces.astype("i4"), np.arange(16, dtype="i4")])})
         PlyData([again["vertex"], polygons]).write(tmp_path / "in.ply")
         code, _, said = run(tmp_path / "export")
@@ -263,7 +266,7 @@ def test_point_features(room, run, tmp_path, features):
 
 
 def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_path, monkeypatch):
-    model = pointnet2.build(pointnet2.PointNet2Config(), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21), seed=0)
     checkpoint.export(tmp_path / "export", model, chunk_size=2.5)
     write_coloured(tmp_path / "in.ply", room[0], np.zeros(room[0].shape, np.uint8), room[1])
     seen, covering_crops = [], predict.chunks.covering_crops
@@ -300,11 +303,11 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     source.write_bytes(whole)
 
     out.write_bytes(b"earlier")
-    content = checkpoint.read(network.parent / "last.pt")
+    content = torch.load(network.parent / "last.pt", weights_only=True)
     content["model"]["classifier.bias"].fill_(float("nan"))
     torch.save(content, tmp_path / "nan.pt")
     flags = ["--checkpoint", str(tmp_path / "nan.pt"), "--input", str(source), "--out", str(out)]
-    assert predict.main(flags) == 1
+    assert predict.main(flags) == 1 and "logits are not finite" in capsys.readouterr().err
     monkeypatch.setattr(PlyData, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     flags[1] = str(network)
     assert predict.main(flags) == 1

@@ -14,7 +14,7 @@ INPUTS_AT_FIRST = {"features": [], "chunk_size": 1.5, "unannotated": "drop", "ot
 
 @pytest.fixture(scope="module")
 def model():
-    return pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    return pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0)
 
 
 def test_a_checkpoint_rebuilds_its_network(model, tmp_path):
@@ -30,8 +30,8 @@ def test_a_checkpoint_rebuilds_its_network(model, tmp_path):
 
 
 def test_the_digest_identifies_the_weights(model):
-    other = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=1)
-    again = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn"), seed=0)
+    other = pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=1)
+    again = pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn"), seed=0)
     assert checkpoint.weights_sha256(model) == checkpoint.weights_sha256(again) != checkpoint.weights_sha256(other)
 
 
@@ -157,8 +157,9 @@ def test_another_model_is_refused(model, tmp_path):
 def test_an_export_says_what_its_points_are(model, tmp_path):
     checkpoint.export(tmp_path, model)
     assert checkpoint.read_published(tmp_path)["config"] == INPUTS_AT_FIRST
-    coloured = pointnet2.build(pointnet2.PointNet2Config(extra_channels=3), seed=0)
-    assert json.loads((tmp_path / "config.json").read_text()).keys() == dataclasses.asdict(model.config).keys()
+    coloured = pointnet2.build(pointnet2.PointNet2Config(21, extra_channels=3), seed=0)
+    said = json.loads((tmp_path / "config.json").read_text()).keys()
+    assert said == {*dataclasses.asdict(model.config), "label_space"}
     inputs = {"features": ["colour"], "chunk_size": 3.0, "unannotated": "ignore", "other": "ignore"}
     checkpoint.export(tmp_path, coloured, **inputs)
     assert checkpoint.read_published(tmp_path)["config"] == inputs
@@ -176,7 +177,7 @@ def test_an_export_says_what_its_points_are(model, tmp_path):
 )
 def test_an_export_of_before_is_read_with_what_there_was_before(tmp_path, more, inputs):
     extra = 3 * len(inputs.get("features", []))
-    model = pointnet2.build(pointnet2.PointNet2Config(context="latentgnn", kernels=2, extra_channels=extra), seed=0)
+    model = pointnet2.build(pointnet2.PointNet2Config(21, context="latentgnn", kernels=2, extra_channels=extra), seed=0)
     checkpoint.export(tmp_path, model)
     (tmp_path / "config.json").write_text(
         f'{{"num_classes": 21, "extra_channels": {extra}, "grouping": "ssg", "context": "latentgnn", '
@@ -223,5 +224,5 @@ def test_a_broken_export_is_refused(model, tmp_path, damage):
 
 def test_a_network_of_another_number_of_classes_is_refused(tmp_path):
     checkpoint.export(tmp_path / "export", pointnet2.build(pointnet2.PointNet2Config(num_classes=13), seed=0))
-    with pytest.raises(checkpoint.CheckpointError, match="13 classes.*21"):
+    with pytest.raises(checkpoint.CheckpointError, match="13 outputs.*scannet20 has 21"):
         checkpoint.load(tmp_path / "export")

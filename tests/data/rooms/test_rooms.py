@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from plyfile import PlyData
 
-from data.labels import CLASS_TO_NYU40, NYU40_TO_CLASS
+from data.labels import SCANNET20
 from data.rooms.meshes import SMALLEST_SEGMENT, box_mesh, part_mesh, seen_faces, segments
 from data.rooms.objects import COMPANIONS, CUES, FURNITURE, PAIRS, ROOM_TYPES, Box
 from data.rooms.rooms import (
@@ -223,12 +223,12 @@ def test_files_are_those_of_scannet_and_both_ways_to_the_labels_agree(dataset):
     for name in sum(names, []):
         folder = out / "scans" / name
         by_segments, by_ply = read_scan(folder, table), read_scan(folder, None)
-        np.testing.assert_array_equal(by_segments.nyu40, by_ply.nyu40)
+        np.testing.assert_array_equal(by_segments.label, by_ply.label)
         assert len(by_ply.xyz) > 20_000 and by_ply.faces.max() < len(by_ply.xyz)
         assert len(np.unique(by_ply.faces)) == len(by_ply.xyz)  # no vertex without a triangle
-        assert 0.06 < (by_ply.nyu40 == 0).mean() < 0.25
+        assert 0.06 < (by_ply.label == 0).mean() < 0.25
         aligned = by_ply.xyz @ by_ply.axis_alignment[:3, :3].T
-        walls = aligned[by_ply.nyu40 == 1]  # walls are axis-aligned: nearly all of them at the extremes
+        walls = aligned[by_ply.label == 1]  # walls are axis-aligned: nearly all of them at the extremes
         at_extreme = (np.abs(walls[:, None, :2] - np.stack((aligned.min(0), aligned.max(0)))[None, :, :2]) < 0.2).any(
             (1, 2)
         )
@@ -290,8 +290,8 @@ def test_telling_colours_say_what_an_object_alone_tells(plans, tmp_path):
     for thing in things:
         expected = thing["class"] if thing["kind"] == "local" else f"any {thing['pair']}"
         assert (look[owner == thing["objectId"]] == expected).mean() > 0.9  # a few segments are annotated wrongly
-    nyu40 = read_scan(tmp_path / "told" / plan.name).nyu40
-    assert (look[nyu40 == NYU40["floor"]] == "floor").mean() > 0.9
+    label = read_scan(tmp_path / "told" / plan.name).label
+    assert (look[label == NYU40["floor"]] == "floor").mean() > 0.9
     assert len(set(TELLING_COLOURS.values())) == len(TELLING_COLOURS)
 
 
@@ -384,8 +384,8 @@ def test_class_shares_leave_out_what_is_no_class():
 def test_the_label_table_holds_every_category():
     assert set(SHELL) <= set(NYU40) and {c for p in PAIRS.values() for c in p.classes} <= set(NYU40)
     assert set(COMPANIONS) == {c for p in PAIRS.values() for c in p.classes}
-    assert set(CLASS_TO_NYU40[1:]) - set(NYU40.values()) == set()
-    assert NYU40_TO_CLASS[NYU40["pillow"]] == 0
+    assert set(SCANNET20.id_of[1:]) - set(NYU40.values()) == set()
+    assert SCANNET20.class_of[NYU40["pillow"]] == 0
 
 
 def test_oracles_of_rooms_counted_by_hand():

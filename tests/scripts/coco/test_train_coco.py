@@ -158,7 +158,7 @@ def test_evaluation_writes_the_report(run, coco_data, tmp_path):
 
 
 def test_evaluation_refuses_other_networks_and_other_categories(run, coco_data, tmp_path, capsys):
-    checkpoint.save(tmp_path / "points.pt", pointnet2.build(pointnet2.PointNet2Config(), seed=0), {"data": "x"})
+    checkpoint.save(tmp_path / "points.pt", pointnet2.build(pointnet2.PointNet2Config(21), seed=0), {"data": "x"})
     assert eval_coco.main(["--checkpoint", str(tmp_path / "points.pt")]) == 1
     assert "points.pt: does not fit this version's Mask R-CNN" in capsys.readouterr().err
     content = json.loads((coco_data / "annotations" / "instances_val2017.json").read_text())

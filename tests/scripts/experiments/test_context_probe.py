@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.labels import CLASS_NAMES
+from data.labels import SCANNET20
 from data.rooms.rooms import TELLING_COLOURS
 from models.latentgnn import LatentGNN
 from scripts import make_synthetic, preprocess_scannet
@@ -21,7 +21,7 @@ def room():
     x = np.repeat(np.float32([2, 3.5, 9]), 100)
     points = np.zeros((300, 6), np.float32)
     points[:, 0], points[:, 3:] = x, x[:, None] / 10
-    classes = np.where(x == 2, CLASS_NAMES.index("desk"), CLASS_NAMES.index("wall")).astype(np.int64)
+    classes = np.where(x == 2, SCANNET20.names.index("desk"), SCANNET20.names.index("wall")).astype(np.int64)
     thing = {"objectId": 5, "class": "desk", "pair": "slab", "kind": "near"}
     return context_probe.Room(points, np.where(x == 2, 5, -1), classes, [thing], x == 2)
 
@@ -30,7 +30,7 @@ def test_a_chunk_is_around_an_asked_object_and_counts_it_alone(room):
     points, classes, counted = context_probe.chunk(room, np.random.default_rng(0), size=3.0, num_points=700)
     x = 10 * points[:, 3]  # before the rotation
     assert points.shape == (700, 6) and set(np.round(x, 3)) == {2, 3.5}
-    assert np.array_equal(counted, x < 3) and np.array_equal(classes == CLASS_NAMES.index("desk"), counted)
+    assert np.array_equal(counted, x < 3) and np.array_equal(classes == SCANNET20.names.index("desk"), counted)
     np.testing.assert_allclose(np.hypot(*points[:, :2].T), x, rtol=1e-5)  # turned about the z axis
     assert (context_probe.chunk(room, np.random.default_rng(0), 1.5, 700)[0][:, 3] < 0.3).all()
 
@@ -91,7 +91,9 @@ def test_answers_are_counted_by_object(room):
     class ByColour(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.names = torch.nn.Parameter(torch.eye(21)[[CLASS_NAMES.index("desk"), CLASS_NAMES.index("table")]])
+            self.names = torch.nn.Parameter(
+                torch.eye(21)[[SCANNET20.names.index("desk"), SCANNET20.names.index("table")]]
+            )
 
         def forward(self, points):
             return self.names[(points[..., 4] > 0.8).long()]  # (B, N, 21); walls at 9 m are tables too

@@ -7,6 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.mesh.plugin_data_pb2 import MeshPluginData
 from torch import nn
 
+from data.labels import SCANNET20
 from models.batch_norm import set_batch_norm_momentum
 from models.pointnet2 import PointNet2Config, build
 from ops import reference
@@ -18,7 +19,7 @@ CONFIG = {"unannotated": "drop", "other": "train", "features": []}  # of a train
 
 def network(points, **options):
     """An untrained network whose layers add something, with the batch statistics of points (N, 3)."""
-    model = build(PointNet2Config(**{"context": "latentgnn", "latent_nodes": (7, 6, 5, 4), **options}), seed=0)
+    model = build(PointNet2Config(21, **{"context": "latentgnn", "latent_nodes": (7, 6, 5, 4), **options}), seed=0)
     set_batch_norm_momentum(model, 1.0)
     for number in latent_nodes.LAYERS:
         nn.init.constant_(model.get_submodule(f"context{number}").scale, 0.5)
@@ -106,7 +107,7 @@ def test_spread_likeness_and_rank():
 
 
 def test_pages_ply_tensorboard_and_table(tiny_data, tmp_path, capsys):
-    chunk = latent_nodes.cut_chunk(latent_nodes.find_scene(tiny_data, "room3_00"), CONFIG, tile=1, seed=0)
+    chunk = latent_nodes.cut_chunk(latent_nodes.find_scene(tiny_data, "room3_00"), CONFIG, SCANNET20, tile=1, seed=0)
     model = network(chunk.points, kernels=2)
     arguments = save(model, tiny_data, tmp_path / "run") + ["--layer", "1", "4", "--nodes", "2", "--tile", "1"]
     assert latent_nodes.main(arguments) == 0
@@ -156,7 +157,7 @@ def test_pages_ply_tensorboard_and_table(tiny_data, tmp_path, capsys):
 
 
 def test_dead_nodes_and_scans_without_labels(tiny_data, tmp_path, capsys):
-    chunk = latent_nodes.cut_chunk(latent_nodes.find_scene(tiny_data, "room5_00"), CONFIG, tile=None, seed=0)
+    chunk = latent_nodes.cut_chunk(latent_nodes.find_scene(tiny_data, "room5_00"), CONFIG, SCANNET20, tile=None, seed=0)
     model = network(chunk.points)
     with torch.no_grad():
         model.context4.psi_v2l[1].bias.fill_(-100)  # no node gathers
@@ -171,7 +172,7 @@ def test_dead_nodes_and_scans_without_labels(tiny_data, tmp_path, capsys):
 
 
 def test_what_cannot_be_shown_is_refused(tiny_data, tmp_path, capsys):
-    plain = save(build(PointNet2Config(), seed=0), tiny_data, tmp_path / "plain")
+    plain = save(build(PointNet2Config(21), seed=0), tiny_data, tmp_path / "plain")
     arguments = save(network(cloud()), tiny_data, tmp_path / "run")
     for flags, message in (
         (plain, "has no LatentGNN (context: none); take one trained with --model latentgnn"),

@@ -66,7 +66,7 @@ def test_what_other_context_layers_do(tiny_data, monkeypatch):
     """A layer of one's own has neither a scale nor latent nodes, and changes the features all the same."""
     monkeypatch.setitem(CONTEXTS, "own", nn.LayerNorm)
     found = {
-        context: reproduce_table3.context_use(build(PointNet2Config(context=context), 0).eval(), tiny_data, INPUTS)
+        context: reproduce_table3.context_use(build(PointNet2Config(21, context=context), 0).eval(), tiny_data, INPUTS)
         for context in ("none", "non_local", "own")
     }
     assert found["none"] is None
