@@ -1,0 +1,117 @@
+"""S3DIS's layout, made here: what is read of it, and what its known faults come to."""
+
+import re
+
+import numpy as np
+import pytest
+
+from data import s3dis
+from data.labels import from_json, label_space
+from data.scans import ScanError
+
+SPACE = label_space("s3dis")
+LINE = b"1.250 -2.500 0.125 10 20 30"
+
+
+@pytest.fixture
+def write_room(tmp_path):
+    """A function that writes a room of {file name: content} and returns its folder; bytes, or (n, 6) numbers."""
+
+    def write(files, name="Area_5/hallway_6"):
+        annotations = tmp_path / name / "Annotations"
+        annotations.mkdir(parents=True)
+        for file, content in files.items():
+            if not isinstance(content, bytes):
+                content = b"".join(b"%.3f %.3f %.3f %d %d %d\n" % tuple(row) for row in content)
+            (annotations / file).write_bytes(content)
+        return tmp_path / name
+
+    return write
+
+
+def points(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.column_stack([rng.uniform(-20, 20, (count, 3)).round(3), rng.integers(0, 256, (count, 3))])
+
+
+def test_a_room_is_its_objects_in_the_order_of_their_files(write_room):
+    wall, floor, stairs = points(50), points(40, 1), points(30, 2)
+    scan = s3dis.read_room(write_room({"wall_1.txt": wall, "floor_1.txt": floor, "stairs_1.txt": stairs}), SPACE)
+    assert scan.name == "Area_5_hallway_6" and scan.notes == () and scan.offset is None
+    np.testing.assert_array_equal(scan.xyz, np.concatenate([floor, stairs, wall])[:, :3].astype(np.float32))
+    np.testing.assert_array_equal(scan.colour, np.concatenate([floor, stairs, wall])[:, 3:])
+    expected = [SPACE.names.index(name) for name in ("floor", "clutter", "wall")]  # stairs are clutter
+    np.testing.assert_array_equal(scan.label, np.repeat(expected, (40, 30, 50)))
+    assert (scan.xyz.dtype, scan.colour.dtype, scan.label.dtype) == (np.float32, np.uint8, np.uint16)
+
+
+def test_classes_are_found_by_name_in_any_label_space(write_room):
+    own = from_json({"name": "own", "classes": [{"id": 300, "name": "wall"}, {"id": [7, 8], "name": "stairs"}]})
+    scan = s3dis.read_room(write_room({"wall_1.txt": points(3), "stairs_1.txt": points(2)}), own)
+    assert scan.label.tolist() == [7, 7, 300, 300, 300]
+    with pytest.raises(ScanError, match=r"floor_1.txt: 'floor' is no class of the label space own"):
+        s3dis.read_room(write_room({"floor_1.txt": points(3)}, "Area_1/office_1"), own)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "row", "what"),
+    [
+        (b"1.250 -2.500 0.125 10\x1020 30", [1.25, -2.5, 0.125, 10, 20, 30], "mended"),  # as in hallway_6
+        (b"1.2\x1050 -2.500 0.125 10 20 30", [1.25, -2.5, 0.125, 10, 20, 30], "mended"),  # as in office_19
+        (b"1.250 -2.500 0.125 \x00\x0010 20 30", [1.25, -2.5, 0.125, 10, 20, 30], "mended"),
+        (b"1.250 -2.500 0.125 10 20", None, "left out"),
+        (b"1.250 -2.500 0.125 10 20 30 40", None, "left out"),
+        (b"1.250 -2.500 ???? 10 20 30", None, "left out"),
+    ],
+)
+def test_a_spoilt_line_is_mended_or_left_out_and_named(write_room, spoilt, row, what):
+    text = b"\r\n".join([LINE] * 20 + [spoilt] + [LINE] * 20)
+    scan = s3dis.read_room(write_room({"ceiling_1.txt": text, "floor_1.txt": points(5)}), SPACE)
+    (note,) = scan.notes
+    assert re.search(rf"Annotations/ceiling_1\.txt: lines 21 .*{what}", note)
+    ceiling = np.column_stack([scan.xyz, scan.colour])[scan.label == SPACE.names.index("ceiling")]
+    assert len(ceiling) == (40 if row is None else 41)
+    assert row is None or ceiling[20].tolist() == row
+    assert (ceiling == [1.25, -2.5, 0.125, 10, 20, 30]).all()
+
+
+def test_many_spoilt_lines_are_counted(write_room):
+    scan = s3dis.read_room(write_room({"wall_1.txt": b"\n".join([LINE, b"1 2"] * 9)}), SPACE)
+    assert len(scan.xyz) == 9 and "lines 2, 4, 6 and 6 more" in scan.notes[0]
+
+
+def test_stray_files_are_not_read(write_room):
+    files = {".DS_Store": b"\0\1", "Icon\r": b"", "wall_1.txt~": LINE, "._wall_1.txt": b"x", "wall_1.txt": points(4)}
+    scan = s3dis.read_room(write_room(files), SPACE)
+    assert len(scan.xyz) == 4 and scan.notes == ()
+    scan = s3dis.read_room(write_room({**files, "readme.txt": b"hello"}, "Area_1/office_1"), SPACE)
+    assert len(scan.xyz) == 4 and re.search("readme.txt: is no <class>_<k>.txt", *scan.notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"wall_1.txt": b" \n"}, r"wall_1.txt: is empty"),
+        ({"wall_1.txt": LINE + b"\nnan 1 2 3 4 5\n"}, r"wall_1.txt: line 2 has NaN or infinite numbers"),
+        ({"wall_1.txt": b"\x89PNG\r\n\x1a\n"}, r"wall_1.txt: no line has six numbers"),
+        ({"wall_1.txt": b"1 2 3\n" * 5}, r"wall_1.txt: no line has six numbers"),
+        ({"wall_1.txt": b"1 2 3 10 20 256\n"}, r"colours go from 10 to 256"),
+        ({"wall_1.txt": b"1 2 3 0.5 0 0\n"}, r"colours go from 0 to 0.5"),
+        ({"wall_1.txt": b"1 2 3 0 0 0\n2000 2 3 0 0 0\n"}, r"spans 2e\+03 m"),
+        ({"pillar_1.txt": LINE}, r"pillar_1.txt: 'pillar' is no class of the label space s3dis"),
+        ({".DS_Store": b""}, r"Annotations: holds no <class>_<k>.txt"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error(write_room, files, message):
+    with pytest.raises(ScanError, match=message):
+        s3dis.read_room(write_room(files), SPACE)
+
+
+def test_a_room_without_annotations_is_an_error(tmp_path):
+    (tmp_path / "Area_1/office_1").mkdir(parents=True)
+    with pytest.raises(ScanError, match=r"Annotations: no such folder"):
+        s3dis.read_room(tmp_path / "Area_1/office_1", SPACE)
+    with pytest.raises(ValueError, match="holds no rooms"):
+        s3dis.find_rooms(tmp_path / "Area_1")
+    with pytest.raises(ValueError, match="no such folder"):
+        s3dis.find_rooms(tmp_path / "nothing")
