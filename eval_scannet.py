@@ -24,7 +24,7 @@ import numpy as np
 import ops
 from data import metrics
 from data.atomic_write import replacing
-from data.chunks import CHUNK_SIZE
+from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
 from data.coloured_ply import write_comparison
 from data.datasets import SceneFile, WholeScenes, expected_scenes, scene_files
 from data.labels import LabelSpace
@@ -95,8 +95,10 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
         "vertices": sum(result.vertices for result in results),
         "checkpoint_sha256": sha256,
         "selected_on": content["selected_on"],
-        "protocols": [WHOLE_SCENE if scenes.chunk_size == CHUNK_SIZE else f"{WHOLE_SCENE} with other tiles", BENCHMARK],
+        "protocols": [whole_scene_protocol(scenes), BENCHMARK],
         "chunk_size": scenes.chunk_size,
+        "points": scenes.points,
+        "spacing": scenes.spacing,
         "unannotated": scenes.policy.unannotated,
         "other": scenes.policy.other,
         "seed": args.seed,
@@ -132,6 +134,13 @@ def folder_name(split: list[str], files: list[SceneFile]) -> str:
         return split[0]
     digest = hashlib.sha256("\n".join(file.name for file in files).encode()).hexdigest()
     return f"{re.sub('[^A-Za-z0-9]+', '_', '_'.join(split)).strip('_')[:40] or 'scenes'}-{digest[:6]}"
+
+
+def whole_scene_protocol(scenes: WholeScenes) -> str:
+    """The published protocol's name, and in what this one differs from it."""
+    density = f" at {100 * scenes.spacing:g} cm" if scenes.spacing else ""
+    tiles = "" if (scenes.chunk_size, scenes.points) == (CHUNK_SIZE, POINTS_PER_CHUNK) else " with other tiles"
+    return f"{WHOLE_SCENE}{density}{tiles}"
 
 
 def write_report(

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import ops
-from data.chunks import POINTS_PER_CHUNK
+from data.augment import AUGMENTATIONS
 from data.datasets import (
     INPUTS,
     ChunkBatches,
@@ -50,6 +50,7 @@ from data.scenes import SceneError, read_manifest
 from models import pointnet2
 from models.batch_norm import set_batch_norm_momentum
 from models.context import CONTEXTS, contexts_of_models
+from models.pointnet2 import CENTRES
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
 from training.arguments import (
@@ -62,29 +63,26 @@ from training.arguments import (
 )
 from training.loop import Run, refuse_infinite_weights, steps
 from training.losses import weighted_cross_entropy_sum
+from training.recipes import DECAY_EVERY, RECIPES, bn_momentum, cosine, learning_rate
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
 from training.stopping import StopRequest, TrainingError, ignore_signals, run_command
 from training.validation import Validation
 
-# Schedules of the original PointNet++ code (2017), counted in chunks so that they do not depend on the batch size
-DECAY_EVERY = 200_000
-LEARNING_RATE_DECAY = 0.7
-BN_MOMENTUM_DECAY = 0.5
-BN_MOMENTUM_FLOOR = 0.01
-
 SELECTION = "names of splits or scenes, patterns ('Area_5*'), or text files of names"
+BOUNDS = (  # flag, least, most, unit
+    ("lr", 1e-12, 1e3, ""),
+    ("chunk_size", 1e-3, 1e3, " metres"),
+    ("spacing", 0, 1e3, " metres"),
+    ("bn_momentum", 1e-6, 1, ""),
+    ("label_smoothing", 0, 0.99, ""),
+    ("weight_decay", 0, 1e3, ""),
+    ("clip", 0, 1e12, ""),
+)
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 CONTEXT_OF_MODEL = contexts_of_models("pointnet2")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
-FREE_ON_RESUME = ("epochs", "workers", "device", "ops", "compile", "validate_every", "save_every", "data")
-
-
-def learning_rate(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
-    return base * LEARNING_RATE_DECAY ** (chunks_seen // decay_every)
-
-
-def bn_momentum(base: float, chunks_seen: int, decay_every: int = DECAY_EVERY) -> float:
-    return max(base * BN_MOMENTUM_DECAY ** (chunks_seen // decay_every), BN_MOMENTUM_FLOOR)
+FREE_ON_RESUME = ("workers", "device", "ops", "compile", "validate_every", "save_every", "data")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -97,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", type=Path, help="JSON file of flags, such as a run's config.json; flags given here win")
     add("--data", type=Path, help="preprocessed scenes (default: rooms generated once into datasets/synthetic)")
+    add("--recipe", choices=list(RECIPES), default="paper", help="a set of defaults for the flags below")
     add("--train", nargs="+", default=["train"], metavar="S", help=f"scenes to train on: {SELECTION}")
     add("--val", nargs="+", default=["val"], metavar="S", help="scenes to validate on, in the same way")
     add("--init-from", type=Path, help="start with the weights of a checkpoint, run or export, where they fit")
@@ -107,12 +106,23 @@ def _parser() -> argparse.ArgumentParser:
     add_network_flags(parser, pointnet2.PointNet2Config)
     add("--features", nargs="*", choices=list(POINT_FEATURES), help="point features beside xyz")
     add("--chunk-size", type=float, help="edge of the chunks of 8192 points, and of the tiles, in m")
+    add("--points", type=whole_number(1), help="drawn from a chunk or tile")
+    add("--spacing", type=float, help="m; not 0: scenes are thinned to a vertex in each cube of about this edge")
     add("--unannotated", choices=["drop", "ignore"], help="vertices without annotation")
     add("--other", choices=["train", "ignore"], help="annotated vertices of none of the classes")
-    parser.set_defaults(**INPUTS)  # of these four
+    parser.set_defaults(**INPUTS)  # of these six
+    add("--augment", nargs="*", choices=list(AUGMENTATIONS), default=["rotate", "dropout"], help="of training chunks")
+    add("--class-weights", choices=["log", "none"], default="log", help="of the loss: 1 / ln(1.2 + frequency), or 1")
+    add("--label-smoothing", type=float, default=0.0, help="share of the target that is spread over all classes")
     add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
+    add("--accumulate", type=whole_number(1), default=1, help="batches a step, each with statistics of its own")
+    add("--optimiser", choices=list(OPTIMISERS), default="adam")
+    add("--weight-decay", type=float, default=0.0)
+    add("--clip", type=float, default=0.0, help="largest norm of the gradient; 0: any")
     add("--lr", type=float, default=1e-3)
+    add("--schedule", choices=["step", "cosine"], default="step", help="of the learning rate: x 0.7, or down to 0")
+    add("--warm-up", type=whole_number(0), default=0, help="chunks, in which a cosine rises before")
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
     add("--decay-every", type=whole_number(1), default=DECAY_EVERY, help="chunks, in the schedules of both")
     add("--sync-bn", action=argparse.BooleanOptionalAction, default=False, help="batch statistics of all GPUs together")
@@ -134,7 +144,9 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
     """
     parser = _parser()
     given = parser.parse_args(argv)
-    args = parser.parse_args([*flags_of_file(given.config, parser), *argv]) if given.config else given
+    flags = [*(flags_of_file(given.config, parser) if given.config else []), *argv]
+    parser.set_defaults(**RECIPES[parser.parse_args(flags).recipe])
+    given, args = parser.parse_args(argv), parser.parse_args(flags)
     given.model, foreign = args.model, foreign_flags(args.model)
     refuse_options(parser, given, foreign)
     for name in foreign:
@@ -146,12 +158,14 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
             pointnet2.PointNet2(network_config(args, SCANNET20.num_classes))
     except ValueError as error:
         parser.error(str(error))
-    if not 0 < args.lr < float("inf"):
-        parser.error(f"--lr is {args.lr}; it has to be a positive number")
-    if not 0 < args.chunk_size < float("inf"):
-        parser.error(f"--chunk-size is {args.chunk_size}; it has to be a positive number of metres")
-    if not 0 < args.bn_momentum <= 1:
-        parser.error(f"--bn-momentum is {args.bn_momentum}; it has to be above 0, and at most 1")
+    for name, least, most, unit in BOUNDS:
+        if not least <= getattr(args, name) <= most:
+            flag = f"--{name.replace('_', '-')} is {getattr(args, name)}"
+            parser.error(f"{flag}; it has to be {least:g} to {most:g}{unit}")
+    if args.warm_up and args.schedule != "cosine":
+        parser.error("--warm-up is for --schedule cosine; leave it out")
+    if args.spacing >= args.chunk_size:
+        parser.error(f"--spacing is {args.spacing}, and a chunk {args.chunk_size} m: it has to be smaller by far")
     if args.compile and args.sync_bn:
         parser.error("--sync-bn is not compiled; leave out --compile")
     args.features = [name for name in POINT_FEATURES if name in args.features]  # their order in a point
@@ -187,8 +201,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     run.history = open_log(args, run, device, chunks, batches, data, found, notes)
     validation = validation_of(args, run, device, data)
     forward = ranks.parallel(torch.compile(model) if args.compile else model)
-    loss_of = functools.partial(chunk_loss, forward, device, args.amp)
-    schedule = functools.partial(set_rates, args, run)
+    loss_of = functools.partial(chunk_loss, forward, device, args)
+    schedule = functools.partial(set_rates, args, run, len(batches))
     last = args.out / "checkpoints" / checkpoint.LAST
 
     stop.listen()
@@ -199,16 +213,16 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         started, before, speed = time.perf_counter(), run.step, 0.0
         batches.set_epoch(epoch, first_step=len(run.losses))
         model.train()
-        for loss, stopping in steps(run, loader, loss_of, schedule, chunks.names_of, stop):
+        for loss, stopping in steps(run, loader, loss_of, schedule, chunks.names_of, stop, args.accumulate, args.clip):
             run.history.step(epoch, run.step, loss)
-            points, rate = (run.step - before) * args.batch_size * POINTS_PER_CHUNK, optimizer.param_groups[0]["lr"]
+            points, rate = (run.step - before) * chunks_of_step(args) * args.points, optimizer.param_groups[0]["lr"]
             speed = points / (time.perf_counter() - started)
             progress.set_postfix_str(f"loss {loss:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
             progress.update()
             if stopping:
                 return run.save_and_stop(last, stop)
 
-        log_epoch(args, run, epoch, speed)
+        log_epoch(args, run, len(batches), epoch, speed)
         refuse_infinite_weights(run)
         final, accuracy = epoch == args.epochs, -1.0
         if validation and (epoch % args.validate_every == 0 or final):
@@ -237,24 +251,35 @@ def build(
     model = pointnet2.build(network, args.seed).to(device)
     if args.sync_bn:
         synchronise(model)
-    return model, torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.999))
+    optimiser = OPTIMISERS[args.optimiser]
+    return model, optimiser(model.parameters(), lr=args.lr, betas=(0.9, 0.999), weight_decay=args.weight_decay)
 
 
-def chunk_loss(network: nn.Module, device: torch.device, amp: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def chunk_loss(
+    network: nn.Module, device: torch.device, args: argparse.Namespace, batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
     """The sum of the weighted losses of a batch of chunks, and the number of points that it is of."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=amp == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
         logits = network(batch["points"].to(device))  # (B, N, C)
-    return weighted_cross_entropy_sum(logits, batch["classes"].to(device), batch["weight"].to(device))
+    classes, weight = batch["classes"].to(device), batch["weight"].to(device)  # (B, N) each
+    return weighted_cross_entropy_sum(logits, classes, weight, args.label_smoothing)
 
 
-def rates(args: argparse.Namespace, step: int) -> tuple[float, float]:
+def chunks_of_step(args: argparse.Namespace) -> int:
+    return args.batch_size * args.accumulate
+
+
+def rates(args: argparse.Namespace, steps_an_epoch: int, step: int) -> tuple[float, float]:
     """Learning rate and batch-norm momentum of the step after so many."""
-    chunks = step * args.batch_size
-    return learning_rate(args.lr, chunks, args.decay_every), bn_momentum(args.bn_momentum, chunks, args.decay_every)
+    chunks, total = step * chunks_of_step(args), args.epochs * steps_an_epoch * chunks_of_step(args)
+    momentum = bn_momentum(args.bn_momentum, chunks, args.decay_every)
+    if args.schedule == "cosine":
+        return cosine(args.lr, chunks, total, args.warm_up), momentum
+    return learning_rate(args.lr, chunks, args.decay_every), momentum
 
 
-def set_rates(args: argparse.Namespace, run: Run, step: int) -> None:
-    run.optimizer.param_groups[0]["lr"], momentum = rates(args, step)
+def set_rates(args: argparse.Namespace, run: Run, steps_an_epoch: int, step: int) -> None:
+    run.optimizer.param_groups[0]["lr"], momentum = rates(args, steps_an_epoch, step)
     set_batch_norm_momentum(run.model, momentum)
 
 
@@ -287,6 +312,8 @@ def prepare(args: argparse.Namespace, config: dict) -> tuple[Data, Found | None,
     data = choose_data(args, args.data or default_rooms())
     network, free = network_config(args, data.space.num_classes), [*FREE_ON_RESUME, *foreign_flags(args.model)]
     free.append("num_classes")  # label spaces are compared below, and tell more
+    if args.schedule == "step":
+        free.append("epochs")  # the length of a cosine is a part of it
     found = open_run_folder(args, network, config, free, _parser())
     if found and (differences := found.state["label_space"].differences(data.space)):
         raise TrainingError(f"{found.path} has other classes than {data.folder}: {'; '.join(differences[:5])}")
@@ -309,8 +336,10 @@ def choose_data(args: argparse.Namespace, folder: Path) -> Data:
 
 def training_chunks(args: argparse.Namespace, data: Data) -> tuple[TrainingChunks, ChunkBatches, DataLoader]:
     policy = LabelPolicy(args.unannotated, args.other, data.space)
-    chunks = TrainingChunks(data.train, args.seed, policy, args.features, args.chunk_size)
-    batches = ChunkBatches(len(chunks), args.batch_size, args.seed, ranks.rank(), ranks.world_size())
+    drawn, weighted = (args.chunk_size, args.points, args.spacing), args.class_weights == "log"
+    chunks = TrainingChunks(data.train, args.seed, policy, args.features, *drawn, args.augment, weighted)
+    share = args.batch_size, args.seed, ranks.rank(), ranks.world_size(), args.accumulate
+    batches = ChunkBatches(len(chunks), *share)
     loader = DataLoader(
         chunks,
         batch_sampler=batches,
@@ -352,6 +381,9 @@ def open_log(
     )
     if both := {scene.name for scene in data.train} & {scene.name for scene in data.val}:
         history.say(f"warning: {len(both)} scenes are in --train and in --val: what is learnt by heart scores there")
+    if args.spacing and (distinct := chunks.distinct_points()) < CENTRES[0]:
+        advice = f"fewer than the {CENTRES[0]} centres of the first level: take a smaller --spacing"
+        history.say(f"warning: at a spacing of {args.spacing:g} m the first chunk has {distinct} points, {advice}")
     if chunks.left_out:
         history.say(f"without annotation and left out: {', '.join(chunks.left_out)}")
     for note in notes + ([found.notice] if found and found.notice else []):
@@ -361,8 +393,8 @@ def open_log(
     return history
 
 
-def log_epoch(args: argparse.Namespace, run: Run, epoch: int, speed: float) -> None:
-    rate, momentum = rates(args, run.step - 1)  # of the last step, which may have been before a resumption
+def log_epoch(args: argparse.Namespace, run: Run, steps_an_epoch: int, epoch: int, speed: float) -> None:
+    rate, momentum = rates(args, steps_an_epoch, run.step - 1)  # of the last step, maybe before a resumption
     loss = np.mean(run.losses).item()
     values = {"loss": loss, "lr": rate, "bn_momentum": momentum}
     text = f"epoch {epoch}: loss {loss:.4f}, lr {rate:.2e}"

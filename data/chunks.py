@@ -20,6 +20,7 @@ MIN_LABELLED = 0.7  # share of the box's points that are in one of the classes
 OCCUPANCY_GRID = np.array([31, 31, 62])  # cells along x, y, z of the core
 MIN_OCCUPIED = 0.02
 TILE_CORE_MARGIN = 0.001  # m, evaluation tile
+CUBE_EDGES = (0.75, 1.25)  # of those by which a training scene is thinned, in units of the spacing
 MIN_CORE_DRAWN = 0.01  # share of a tile's drawn points
 
 
@@ -106,13 +107,41 @@ def covering_crops(
 def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """The first vertex (k,) in each occupied cube, and the number (n,) of the cube that each of the vertices is in.
 
-    Args: xyz (n, 3), 0 to 1000 m; edge of the cubes in metres, 0: each vertex is alone.
+    Args: xyz (n, 3), n >= 1, within 1000 m; edge of the cubes in metres, 0: each vertex is alone.
     """
     if not edge:
         return np.arange(len(xyz)), np.arange(len(xyz))
-    keys = np.floor(xyz.astype(np.float64) / edge).astype(np.int64) @ (1 << np.array([42, 21, 0]))
-    _, first, cube = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, cube = np.unique(cube_keys(xyz, edge), return_index=True, return_inverse=True)
     return first, cube
+
+
+def cube_keys(xyz: np.ndarray, edge: float, shift: np.ndarray | float = 0.0) -> np.ndarray:
+    """(n,) int64: a number for the cube of that edge, from the minimum on, that each of xyz (n, 3), n >= 1, is in.
+
+    shift: (3,) in edges, at least 0, of the grid from the minimum.
+    """
+    axes = np.ascontiguousarray(xyz.T, dtype=np.float64)  # numpy reads rows several times faster than columns
+    low = axes.min(axis=1, keepdims=True)
+    i, j, k = np.floor((axes - low) / edge + np.reshape(shift, (-1, 1))).astype(np.int64)
+    return (i * (j.max() + 1) + j) * (k.max() + 1) + k
+
+
+def first_of_each(keys: np.ndarray) -> np.ndarray:
+    """The first index of each of (N,) keys below 2**63 / N: numbers alone sort faster than keys with their indices."""
+    key, index = np.divmod(np.sort(keys * len(keys) + np.arange(len(keys))), len(keys))
+    return index[np.diff(key, prepend=-1) > 0]
+
+
+def thin(xyz: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
+    """(k,) ascending: a random vertex of each cube that has any; all vertices for a spacing of 0.
+
+    The cubes' edge is U[0.75, 1.25] of the spacing, in metres, and their grid shifted at random.
+    Args: xyz (V, 3) float32.
+    """
+    if not spacing:
+        return np.arange(len(xyz))
+    edge, shift, order = spacing * rng.uniform(*CUBE_EDGES), rng.random(3), rng.permutation(len(xyz))
+    return np.sort(order[first_of_each(cube_keys(xyz, edge, shift)[order])])
 
 
 class _Tile(NamedTuple):

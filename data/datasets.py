@@ -9,15 +9,16 @@ import fnmatch
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from data import augment, chunks
-from data.features import POINT_FEATURES, columns_of, fields_of, points_of
+from data import chunks
+from data.augment import AUGMENTATIONS, Chunk
+from data.features import fields_of, points_of
 from data.labels import SCANNET20, LabelSpace
 from data.scenes import SPLITS, SceneError, read_scene
 
@@ -66,7 +67,14 @@ class LabelPolicy:
 
 # What a network is given of a scene: the training flags' names and defaults. What a run or an export does not name has
 # its default.
-INPUTS = {"features": [], "chunk_size": chunks.CHUNK_SIZE, "unannotated": "drop", "other": "train"}
+INPUTS = {
+    "features": [],
+    "chunk_size": chunks.CHUNK_SIZE,
+    "points": chunks.POINTS_PER_CHUNK,
+    "spacing": 0.0,
+    "unannotated": "drop",
+    "other": "train",
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,7 @@ def _names_by(choice: str, manifest: dict) -> list[str]:
 class TrainingChunks(Dataset):
     """One augmented training chunk for each key (epoch, position, scene) that ChunkBatches yields.
 
+    With a spacing, in metres, scenes are thinned before (`chunks.thin`). weighted: by class, as LabelPolicy says.
     Items: points (N, 3 + F) float32, classes (N,) int64, weight (N,) float32, scene int.
     Scenes without a vertex that the policy trains on are left out and named in `left_out`.
     """
@@ -155,13 +164,21 @@ class TrainingChunks(Dataset):
         policy: LabelPolicy | None = None,
         features: Sequence[str] = (),
         chunk_size: float = chunks.CHUNK_SIZE,
+        points: int = chunks.POINTS_PER_CHUNK,
+        spacing: float = 0.0,
+        augment: Sequence[str] = ("rotate", "dropout"),
+        weighted: bool = True,
     ):
-        self.seed, self.chunk_size = seed, chunk_size
+        self.seed, self.chunk_size, self.points, self.spacing = seed, chunk_size, points, spacing
+        self.augment = [augmentation for name, augmentation in AUGMENTATIONS.items() if name in augment]
         self.policy, self.features = policy or LabelPolicy(), tuple(features)
         self.scenes = [scene for scene in scenes if self.policy.trains_on(scene.histogram)]
         self.left_out = [scene.name for scene in scenes if not self.policy.trains_on(scene.histogram)]
         if not self.scenes:
             raise SceneError("no training scene has vertices to train on: none is annotated, or --other leaves none")
+        if not weighted:
+            self.class_weights = np.ones(self.policy.space.num_classes, dtype=np.float32)
+            return
         self.class_weights = self.policy.class_weights(sum((Counter(s.histogram) for s in self.scenes), Counter()))
 
     def __len__(self) -> int:
@@ -174,24 +191,36 @@ class TrainingChunks(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, torch.Tensor | int]:
         epoch, position, scene = key
         rng = np.random.default_rng([self.seed, epoch, 1 + position])  # 0 is the epoch's order
+        chunk = self._draw(scene, rng)
+        for augmentation in self.augment:
+            chunk = augmentation(chunk, self.features, rng)
+        return {
+            "points": torch.from_numpy(chunk.points),
+            "classes": torch.from_numpy(chunk.classes),
+            "weight": torch.from_numpy(chunk.weight.astype(np.float32)),
+            "scene": scene,
+        }
+
+    def distinct_points(self) -> int:
+        """How many vertices the first chunk has, of which its points are drawn."""
+        return len(np.unique(self._draw(0, np.random.default_rng(self.seed)).vertex))
+
+    def _draw(self, scene: int, rng: np.random.Generator) -> Chunk:
         points, label = self.scenes[scene].read_points(self.features)
         kept = np.flatnonzero(self.policy.kept(label))
         points, label = points.take(kept, axis=0), label[kept]  # take: in a fifth of the time of points[kept]
 
+        if self.spacing:
+            seen = chunks.thin(points[:, :3], self.spacing, rng)
+            points, label = points[seen], label[seen]
+
         class_of = self.policy.space.class_of
-        crop = chunks.training_crop(points[:, :3], class_of[label], rng, size=self.chunk_size)
+        crop = chunks.training_crop(points[:, :3], class_of[label], rng, self.points, self.chunk_size)
         points, label = points[crop.index], label[crop.index]  # (N, 3 + F), (N,)
         classes = class_of[label].astype(np.int64)
         weight = self.class_weights[classes] * crop.core * self.policy.trained(label)
 
-        points, classes, weight = augment.drop_points(points, classes, weight, rng)
-        points = _rotate(points, self.features, rng.uniform(0, 2 * np.pi))
-        return {
-            "points": torch.from_numpy(points),
-            "classes": torch.from_numpy(classes),
-            "weight": torch.from_numpy(weight.astype(np.float32)),
-            "scene": scene,
-        }
+        return Chunk(points, classes, weight, crop.index)
 
 
 class ChunkBatches(Sampler[list[SampleKey]]):
@@ -200,13 +229,16 @@ class ChunkBatches(Sampler[list[SampleKey]]):
     batch_size counts the chunks of all ranks together; rank r takes the r-th of world_size equal parts of each batch,
     so that the ranks' parts in order are the batch of one rank alone. The last incomplete batch is dropped; with
     fewer scenes than a batch, scenes repeat in rounds until one is full. Call set_epoch before each epoch.
+    A step of the optimizer is for `accumulate` batches, one after the other.
     Raises ValueError if world_size does not divide batch_size.
     """
 
-    def __init__(self, num_scenes: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+    def __init__(
+        self, num_scenes: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    ):
         if batch_size % world_size:
             raise ValueError(f"a batch of {batch_size} chunks cannot be divided among {world_size} ranks equally")
-        self.num_scenes, self.batch_size, self.seed = num_scenes, batch_size, seed
+        self.num_scenes, self.batch_size, self.seed, self.accumulate = num_scenes, batch_size, seed, accumulate
         self.rank, self.share = rank, batch_size // world_size
         self.epoch = self.first_step = 0
 
@@ -215,15 +247,16 @@ class ChunkBatches(Sampler[list[SampleKey]]):
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, wherever the next iteration starts."""
-        return max(self.num_scenes // self.batch_size, 1)
+        """Steps of a whole epoch, wherever the next iteration starts."""
+        return max(self.num_scenes // (self.batch_size * self.accumulate), 1)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         rng = np.random.default_rng([self.seed, self.epoch, 0])
-        rounds = -(-self.batch_size // self.num_scenes)
+        rounds = -(-self.batch_size * self.accumulate // self.num_scenes)
         order = np.concatenate([rng.permutation(self.num_scenes) for _ in range(rounds)]).tolist()
         keys = [(self.epoch, position, scene) for position, scene in enumerate(order)]
-        starts = [step * self.batch_size + self.rank * self.share for step in range(self.first_step, len(self))]
+        batches = range(self.first_step * self.accumulate, len(self) * self.accumulate)
+        starts = [batch * self.batch_size + self.rank * self.share for batch in batches]
         return iter([keys[start : start + self.share] for start in starts])
 
 
@@ -235,7 +268,8 @@ class SceneTiles:
     points: np.ndarray  # (V, 3 + F) float32
     label: np.ndarray | None  # (V,) uint16
     tiles: list[chunks.Crop]  # of the vertices that the label policy keeps; none of a scan without labels
-    covering: list[chunks.Crop]  # of all vertices
+    covering: list[chunks.Crop]  # of all vertices, or with a spacing of one in each cube
+    stand_in: np.ndarray | None = None  # (V,) int64, with a spacing: the vertex of `covering` that speaks for each
 
 
 class WholeScenes(Dataset):
@@ -249,8 +283,11 @@ class WholeScenes(Dataset):
         features: Sequence[str] = (),
         covering: bool = True,
         chunk_size: float = chunks.CHUNK_SIZE,
+        points: int = chunks.POINTS_PER_CHUNK,
+        spacing: float = 0.0,
     ):
         self.scenes, self.seed, self.covering, self.chunk_size = list(scenes), seed, covering, chunk_size
+        self.points, self.spacing = points, spacing
         self.policy, self.features = policy or LabelPolicy(), tuple(features)
 
     @classmethod
@@ -260,7 +297,8 @@ class WholeScenes(Dataset):
         """Labelled, with the features and in tiles of the size that a training run of the settings `config` had."""
         config = INPUTS | config
         policy = LabelPolicy(config["unannotated"], config["other"], space)
-        return cls(scenes, seed, policy, config["features"], covering, config["chunk_size"])
+        drawn = config["chunk_size"], config["points"], config["spacing"]
+        return cls(scenes, seed, policy, config["features"], covering, *drawn)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -270,17 +308,21 @@ class WholeScenes(Dataset):
         points, label = scene.read_points(self.features)
         rng = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode())])
 
-        kept = np.flatnonzero(self.policy.kept(label)) if label is not None else np.zeros(0, dtype=np.int64)
-        tiles = chunks.tile_crops(points[kept, :3], rng, size=self.chunk_size) if len(kept) else []
-        tiles = [crop._replace(index=kept[crop.index]) for crop in tiles]
-        covering = list(chunks.covering_crops(points[:, :3], rng, size=self.chunk_size)) if self.covering else []
-        return SceneTiles(scene.name, points, label, tiles, covering)
+        tiles = []
+        if label is not None and self.policy.kept(label).any():
+            kept = np.flatnonzero(self.policy.kept(label))
+            kept = kept[chunks.cubes(points[kept, :3], self.spacing)[0]]
+            crops = chunks.tile_crops(points[kept, :3], rng, self.points, self.chunk_size)
+            tiles = [crop._replace(index=kept[crop.index]) for crop in crops]
+        whole = SceneTiles(scene.name, points, label, tiles, covering=[])
+        return with_covering(whole, rng, self.points, self.chunk_size, self.spacing) if self.covering else whole
 
 
-def _rotate(points: np.ndarray, features: Sequence[str], angle: float) -> np.ndarray:
-    """A copy of points (N, 3 + F), turned about +z by an angle in radians."""
-    points = points.copy()
-    turned = [where for name, where in columns_of(features).items() if POINT_FEATURES[name].turns]
-    for columns in (slice(0, 3), *turned):
-        points[:, columns] = augment.rotate_about_z(points[:, columns], angle)
-    return points
+def with_covering(
+    scene: SceneTiles, rng: np.random.Generator, num_points: int, chunk_size: float, spacing: float
+) -> SceneTiles:
+    """The scene with crops that cover all its vertices, or with a spacing the first one in each cube of that edge."""
+    first, cube = chunks.cubes(scene.points[:, :3], spacing)
+    crops = chunks.covering_crops(scene.points[first, :3], rng, num_points, chunk_size)
+    covering = [crop._replace(index=first[crop.index]) for crop in crops]
+    return replace(scene, covering=covering, stand_in=first[cube] if spacing else None)

@@ -7,6 +7,7 @@ Sources: the original PointNet++ ScanNet code (2017) for accuracies, ScanNet's b
 
 import numpy as np
 
+from data.chunks import cube_keys, first_of_each
 from data.labels import SCANNET20, LabelSpace
 
 VOXEL_SIZE = 0.02  # m
@@ -39,15 +40,14 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.
 
 def first_in_voxel(xyz: np.ndarray, size: float) -> np.ndarray:
     """Indices of the first point in each occupied voxel. xyz (N, 3), N >= 1; voxels of `size` m from the minimum."""
-    i, j, k = (np.floor((axis - axis.min()) / size).astype(np.int64) for axis in _axes(xyz))  # (N,) each
-    return _first_of_each((i * (j.max() + 1) + j) * (k.max() + 1) + k)
+    return first_of_each(cube_keys(xyz, size))
 
 
 def first_in_voxel_pointnet2(xyz: np.ndarray, size: float) -> np.ndarray:
     """The same with the original code's keys, in which cell (nx, j, k) collides with (0, j + 1, k)."""
     i, j, k = (np.ceil((axis - axis.min()) / size).astype(np.int64) for axis in _axes(xyz))  # (N,) each
     nx, ny = i.max(), j.max()
-    return _first_of_each(i + j * nx + k * nx * ny)
+    return first_of_each(i + j * nx + k * nx * ny)
 
 
 def tile_counts(
@@ -154,12 +154,6 @@ def percent(value: float | None) -> str:
 def _axes(xyz: np.ndarray) -> np.ndarray:
     """(3, N) float64: a row for each axis, which numpy reads several times faster than columns."""
     return np.ascontiguousarray(xyz.T, dtype=np.float64)
-
-
-def _first_of_each(keys: np.ndarray) -> np.ndarray:
-    """The first index of each of (N,) keys below 2**63 / N: numbers alone sort faster than keys with their indices."""
-    key, index = np.divmod(np.sort(keys * len(keys) + np.arange(len(keys))), len(keys))
-    return index[np.diff(key, prepend=-1) > 0]
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -23,7 +23,7 @@ import ops
 from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import KEPT, RGB, with_prediction
-from data.datasets import INPUTS, SceneTiles
+from data.datasets import INPUTS, SceneTiles, with_covering
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
 from data.labels import LabelSpace
 from data.oddities import oddities, sizes
@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
     parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
-    parser.add_argument("--spacing", type=float, default=0.0, help="metres: vertices in a cube of this edge are as one")
+    parser.add_argument(
+        "--spacing", type=float, help="metres: vertices in a cube of this edge are as one (default: as trained)"
+    )
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
@@ -100,9 +102,12 @@ def _run(args: argparse.Namespace) -> int:
         f"device {device}, {ops.describe()}\n{args.input}: {len(seen)} vertices, {sizes(xyz)} m, weights "
         f"{checkpoint.weights_sha256(model)[:8]}"
     )
-    first, cube = chunks.cubes(xyz, args.spacing)
-    if args.spacing:
-        print(f"one vertex in each cube of {args.spacing:g} m is predicted: {len(first)}")
+    spacing = config["spacing"] if args.spacing is None else args.spacing
+    first, _ = chunks.cubes(xyz, spacing)
+    if spacing:
+        print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
+    if not seen.all():
+        print(f"warning: {np.sum(~seen)} vertices have NaN or infinite coordinates: they get label {space.id_of[0]}")
     for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
         print(f"warning: {warning}")
     try:
@@ -110,11 +115,11 @@ def _run(args: argparse.Namespace) -> int:
         with replacing(out) as temporary:
             temporary.touch()  # if that fails, then before the work
             rng = np.random.default_rng(args.seed)
-            draws = list(chunks.covering_crops(xyz[first], rng, size=config["chunk_size"]))
-            scene = SceneTiles(args.input.name, points[first], None, tiles=[], covering=draws)
+            scene = SceneTiles(args.input.name, points, None, tiles=[], covering=[])
+            scene = with_covering(scene, rng, config["points"], config["chunk_size"], spacing)
             classes = np.zeros(len(seen), np.uint16)
             score = run_scene(model.to(device), scene, space, device, args.batch_size)
-            classes[seen] = score.result().predicted[cube]
+            classes[seen] = score.result().predicted
             with_prediction(ply, space.id_of[classes], space).write(temporary)
     except OSError as error:
         raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
@@ -172,11 +177,8 @@ def field(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
 
 def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:
     """What to tell of the input. xyz (n, 3): of the vertices `seen` (V,); the network is given the `first` (k,)."""
-    found = []
-    if not seen.all():
-        found.append(f"{np.sum(~seen)} vertices have NaN or infinite coordinates: they get label 0")
     step = scale * coordinate_step([ply["vertex"][axis][seen] for axis in "xyz"])
-    return found + [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up, first)]
+    return [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up, first)]
 
 
 def class_summary(classes: np.ndarray, space: LabelSpace) -> str:

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import train_scannet
 from models.pointnet2 import PointNet2Config
-from training import checkpoint, ranks
+from training import checkpoint, ranks, recipes
 from training.run_folder import RunLog
 
 # config.json of runs of earlier versions
@@ -127,8 +127,8 @@ def test_bf16_is_for_the_forward_pass_alone_and_is_kept_on_resume(run, tiny_data
     out, seen = tmp_path / "bf16", []
     loss_of = train_scannet.weighted_cross_entropy_sum
 
-    def loss_of_step(logits, classes, weight):
-        total, count = loss_of(logits, classes, weight)
+    def loss_of_step(logits, *rest):
+        total, count = loss_of(logits, *rest)
         seen.append((logits.dtype, torch.is_autocast_enabled("cpu"), total.dtype))
         return total, count
 
@@ -221,7 +221,7 @@ def test_resuming_with_other_scenes_is_refused(run, tiny_data, tmp_path, capsys)
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny_data, tmp_path, monkeypatch, capsys):
     out, calls = tmp_path / "x", []
 
-    def loss_of_step(logits, classes, weight):
+    def loss_of_step(logits, *rest):
         calls.append(1)
         return logits.sum() * (float("nan") if len(calls) == 2 else 0.0), torch.tensor(1.0)
 
@@ -348,7 +348,7 @@ def test_switches_survive_the_config_file(tmp_path):
         (["--workers", "-1"], "'-1' is not a whole number of at least 0"),
         (["--seed", "x"], "'x' is not a whole number of at least 0"),
         (["--lr", "nan"], "--lr is nan"),
-        (["--chunk-size", "0"], "--chunk-size is 0.0; it has to be a positive number of metres"),
+        (["--chunk-size", "0"], "--chunk-size is 0.0; it has to be 0.001 to 1000 metres"),
         (["--bn-momentum", "5"], "--bn-momentum is 5.0"),
         (["--compile", "--sync-bn"], "--sync-bn is not compiled"),
     ],
@@ -366,11 +366,11 @@ def test_an_out_that_is_a_file_is_refused(tiny_data, tmp_path, capsys):
 
 
 def test_schedules():
-    assert train_scannet.learning_rate(1e-3, 199_999) == 1e-3
-    assert train_scannet.learning_rate(1e-3, 400_000) == pytest.approx(0.49e-3)
-    assert train_scannet.learning_rate(1e-3, 999, decay_every=500) == pytest.approx(0.7e-3)
-    assert train_scannet.bn_momentum(0.5, 200_000) == 0.25
-    assert train_scannet.bn_momentum(0.5, 10_000_000) == 0.01
+    assert recipes.learning_rate(1e-3, 199_999) == 1e-3
+    assert recipes.learning_rate(1e-3, 400_000) == pytest.approx(0.49e-3)
+    assert recipes.learning_rate(1e-3, 999, decay_every=500) == pytest.approx(0.7e-3)
+    assert recipes.bn_momentum(0.5, 200_000) == 0.25
+    assert recipes.bn_momentum(0.5, 10_000_000) == 0.01
 
 
 def test_dropout_depends_on_seed_step_and_rank_alone():

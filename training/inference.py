@@ -169,9 +169,10 @@ class SceneScore:
     def result(self) -> SceneResult:
         scene, predicted = self.scene, None
         if scene.covering:
-            if not self.covered.all():
-                raise RuntimeError(f"{scene.name}: {np.sum(~self.covered)} vertices were in no tile")
-            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint16)
+            stand_in = slice(None) if scene.stand_in is None else scene.stand_in
+            if not self.covered[stand_in].all():
+                raise RuntimeError(f"{scene.name}: {np.sum(~self.covered[stand_in])} vertices were in no tile")
+            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint16)[stand_in]
             if scene.label is not None:
                 truth = self.space.class_of[scene.label]
                 self.counts["vertex"] = metrics.confusion(truth, predicted, self.space.num_classes)

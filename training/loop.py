@@ -5,7 +5,7 @@ for loss, stopping in steps(run, loader, loss_of, schedule, names_of, stop):
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +74,8 @@ def steps(
     schedule: Callable[[int], Any],
     names_of: Callable[[Any], list[str]],
     stop: StopRequest,
+    accumulate: int = 1,
+    clip: float = 0.0,
 ) -> Iterator[tuple[float, bool]]:
     """Trains on batch after batch. Yields after each step its loss, and whether the run has to stop there.
 
@@ -81,30 +83,49 @@ def steps(
         loss_of: batch -> this rank's sum of losses, and the number that it is divided by in the end, as scalars.
         schedule: steps done -> nothing; sets what changes with them, such as the learning rate, for the next step.
         names_of: batch -> what to name, such as "scene room1", if the loss is not finite, which raises TrainingError.
+        accumulate: batches a step, each with its own batch statistics; clip: largest norm of the gradient, 0: any.
     """
-    for batch in batches:
+    for parts in zip(*[iter(batches)] * accumulate, strict=False):  # what is left over in the end is dropped
         schedule(run.step)
         torch.manual_seed(ranks.seed_of_step(run.config["seed"], run.step, ranks.rank()))  # the same if resumed
-        done = step(run, batch, loss_of, stop)
+        done = step(run, parts, loss_of, stop, clip)
         run.step += 1
         if not done.is_finite:
-            blame(run, done, names_of(batch))
+            blame(run, done, [name for batch in parts for name in names_of(batch)])
         run.losses.append(done.loss)
         yield done.loss, done.stopping
 
 
-def step(run: Run, batch: Any, loss_of: Callable[[Any], tuple[Tensor, Tensor]], stop: StopRequest) -> Step:
-    """One step of the optimizer on this rank's share of a batch; none if loss or gradient is not finite."""
-    total, count = loss_of(batch)
-    # All that ranks tell each other besides gradients: their parts of the loss, and whether they have to stop
-    parts = torch.stack([total.detach(), count, count.new_tensor(stop.signal > 0)])
-    total_of_all, count_of_all, stopping = ranks.sum_over_ranks(parts)
-    count_of_all = count_of_all.clamp(min=1)
+def step(
+    run: Run,
+    parts: Sequence[Any],
+    loss_of: Callable[[Any], tuple[Tensor, Tensor]],
+    stop: StopRequest,
+    clip: float = 0.0,
+) -> Step:
+    """One step of the optimizer on this rank's shares of batches; none if loss or gradient is not finite.
+
+    The loss is the mean over the batches of theirs.
+    """
     run.optimizer.zero_grad(set_to_none=True)
-    (total * ranks.world_size() / count_of_all).backward()  # gradients are averaged over the ranks: hence world_size
-    gradient = torch.nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
-    loss, gradient, stopping = torch.stack([total_of_all / count_of_all, gradient, stopping]).tolist()
-    done = Step(loss, gradient, bool(total.isfinite()), bool(stopping))
+    loss = stopping = 0
+    finite = True
+    for batch in parts:
+        total, count = loss_of(batch)
+        # All that ranks tell each other besides gradients: their parts of the loss, and whether they have to stop
+        shares = torch.stack([total.detach(), count, count.new_tensor(stop.signal > 0)])
+        total_of_all, count_of_all, stopping_of_all = ranks.sum_over_ranks(shares)
+        count_of_all = count_of_all.clamp(min=1)
+        # gradients are averaged over the ranks: hence world_size
+        (total * ranks.world_size() / count_of_all / len(parts)).backward()
+        loss, stopping = loss + total_of_all / count_of_all / len(parts), stopping + stopping_of_all
+        finite = total.isfinite() & finite
+    weights = [p for p in run.model.parameters() if p.grad is not None]
+    gradient = torch.nn.utils.get_total_norm([p.grad for p in weights])
+    if clip:
+        torch.nn.utils.clip_grads_with_norm_(weights, clip, gradient)
+    loss, gradient, stopping = torch.stack([loss, gradient, stopping]).tolist()
+    done = Step(loss, gradient, bool(finite), bool(stopping))
     if done.is_finite:
         run.optimizer.step()
     return done

@@ -33,9 +33,9 @@ from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
 from scripts.experiments.latent_nodes import context_passes
-from train_scannet import DECAY_EVERY
 from training import checkpoint
 from training.arguments import whole_number
+from training.recipes import DECAY_EVERY
 
 ROWS = {  # flags of train_scannet.py, as run
     "pointnet2": "--model pointnet2",

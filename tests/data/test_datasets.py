@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data import augment, datasets
+from data import augment
 from data.chunks import POINTS_PER_CHUNK
 from data.datasets import ChunkBatches, LabelPolicy, SceneFile, TrainingChunks, WholeScenes
 from data.features import channels_of, columns_of
@@ -204,10 +204,12 @@ def test_positions_and_normals_turn_wherever_they_stand_and_nothing_else_does(fe
     width = 3 + channels_of(features)
     assert sorted(np.concatenate([np.arange(width)[where] for where in columns.values()])) == list(range(width))
     points = np.random.default_rng(0).random((20, width), dtype=np.float32)
-    turned = datasets._rotate(points, features, 0.7)
+    chunk = augment.Chunk(points, np.zeros(20, np.int64), np.ones(20, np.float32), np.arange(20))
+    turned = augment.rotate(chunk, features, np.random.default_rng(0)).points
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi)
     for name, where in columns.items():
         vector = name in ("xyz", "normal")
-        expected = augment.rotate_about_z(points[:, where], 0.7) if vector else points[:, where]
+        expected = augment.rotate_about_z(points[:, where], angle) if vector else points[:, where]
         assert np.array_equal(turned[:, where], expected), name
 
 

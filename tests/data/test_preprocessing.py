@@ -14,7 +14,7 @@ from plyfile import PlyData, PlyElement
 
 from data import preprocessing, scannet
 from data.coloured_ply import write_comparison
-from data.labels import SCANNET20
+from data.labels import SCANNET20, label_space
 from data.ply import vertex_normals
 from data.scannet import read_scan, scan_files
 from data.scenes import read_manifest, read_scene, write_scene
@@ -103,6 +103,40 @@ def test_label_table(write_raw_scan, label_table_file, tmp_path):
     np.testing.assert_array_equal(label, np.repeat([1, 2, 5, 0], 9))
 
 
+def test_scannet200_has_the_tables_own_ids(write_raw_scan, tmp_path, capsys):
+    write_raw_scan()
+    assert preprocess(tmp_path, "--label-space", "scannet200") == 2
+    assert "--labels" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    table = tmp_path / "labels.tsv"
+    table.write_text("id\traw_category\tnyu40id\n1\twall\t9\n3\tfloor\t9\n1163\toffice chair\t9\n")
+    assert preprocess(tmp_path, "--label-space", "scannet200", "--labels", table) == 0
+    label = read_scene(tmp_path / "out" / "scenes" / "scene0000_00.h5").label
+    np.testing.assert_array_equal(label, np.repeat([1, 3, 1163, 0], 9))
+    assert read_manifest(tmp_path / "out")["label_space"] == label_space("scannet200")
+    table.write_text("id\traw_category\n65536\twall\n")
+    assert preprocess(tmp_path, "--label-space", "scannet200", "--labels", table) == 2
+
+
+def test_ids_are_those_of_the_label_space(write_raw_scan, tmp_path, capsys):
+    """The scan has 9 vertices each of 0, 1, 2 and 5."""
+    write_raw_scan()
+
+    def in_space(**more):
+        content = {"name": "own", "classes": [{"id": [6, 40], "name": "seat"}], **more}
+        (tmp_path / "own.json").write_text(json.dumps(content))
+        return preprocess(tmp_path, "--label-space", tmp_path / "own.json")
+
+    assert in_space(unannotated=[0], other=[1, 2]) == 1
+    said = capsys.readouterr()
+    assert "9 vertices have the label 5" in said.out and "own" in said.out
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert in_space(unannotated=[0], other=[1, 2, 5]) == 0
+    assert "vertices are not annotated" not in capsys.readouterr().out
+    assert read_manifest(tmp_path / "out")["label_space"] == label_space(tmp_path / "own.json")
+    assert in_space(unannotated=[0, 1, 2, 5]) == 0
+    assert "100 % of its vertices are not annotated" in capsys.readouterr().out
+
+
 def test_normals_and_axis_alignment(write_raw_scan, tmp_path):
     folder = write_raw_scan()
     assert preprocess(tmp_path, "--normals", "--axis-align") == 0
@@ -160,6 +194,9 @@ def test_map_coordinates(write_raw_scan, tmp_path, capsys):
     write_comparison(tmp_path / "ply", path, np.ones(36, np.uint16), SCANNET20)
     shown = PlyData.read(tmp_path / "ply" / "scene0000_00_prediction.ply")["vertex"]
     np.testing.assert_allclose(np.stack([shown[axis] for axis in "xyz"], 1) - place, plain.xyz, atol=1e-6)
+    write_scene(path, dataclasses.replace(scene, offset=scene.offset + 1))
+    assert preprocess(tmp_path, "--normals") == 0
+    np.testing.assert_array_equal(read_scene(path).offset, scene.offset)  # another place is another scene
     assert preprocess(tmp_path, "--axis-align") == 0
     scene = read_scene(path)
     x, y, z = (plain.xyz + place).T
@@ -328,13 +365,13 @@ def test_a_second_run_keeps_what_is_whole(write_raw_scan, tmp_path, capsys):
 def test_other_options_make_it_again(write_raw_scan, label_table_file, tmp_path, options, capsys):
     write_raw_scan()
     preprocess(tmp_path)
+    label_table_file.write_bytes(label_table_file.read_bytes().replace(b"\t5\t", b"\t6\t"))  # chairs are sofas there
     options = [*options, label_table_file] if options == ["--labels"] else options
     assert preprocess(tmp_path, *options) == 0
     assert preprocess(tmp_path, *options) == 0
     assert preprocess(tmp_path) == 0
     made = [line.split(" scenes made")[0] for line in capsys.readouterr().out.splitlines() if "scenes made" in line]
-    # labels from the table are the same ones here, so the scene is as well
-    assert made == (["1", "0", "0", "0"] if "--labels" in options else ["1", "1", "0", "1"])
+    assert made == ["1", "1", "0", "1"]
 
 
 def test_other_files_make_it_again(write_raw_scan, tmp_path):

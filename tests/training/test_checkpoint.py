@@ -9,7 +9,14 @@ import torch
 from models import pointnet2
 from training import checkpoint
 
-INPUTS_AT_FIRST = {"features": [], "chunk_size": 1.5, "unannotated": "drop", "other": "train"}  # without any flag
+INPUTS_AT_FIRST = {
+    "features": [],
+    "chunk_size": 1.5,
+    "unannotated": "drop",
+    "other": "train",
+    "points": 8192,
+    "spacing": 0.0,
+}  # without any flag
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +169,7 @@ def test_an_export_says_what_its_points_are(model, tmp_path):
     assert said == {*dataclasses.asdict(model.config), "label_space"}
     inputs = {"features": ["colour"], "chunk_size": 3.0, "unannotated": "ignore", "other": "ignore"}
     checkpoint.export(tmp_path, coloured, **inputs)
-    assert checkpoint.read_published(tmp_path)["config"] == inputs
+    assert checkpoint.read_published(tmp_path)["config"] == INPUTS_AT_FIRST | inputs
     assert checkpoint.weights_sha256(checkpoint.load(tmp_path)) == checkpoint.weights_sha256(coloured)
 
 
