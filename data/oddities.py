@@ -45,7 +45,7 @@ def oddities(
         found.append(Oddity(what, "if they are no part of the room, remove them"))
         xyz = xyz[~stray]
     xyz = xyz - xyz.min(axis=0)
-    if not xyz[:, 2].any():
+    if xyz.max() >= SMALL and not xyz[:, 2].any():
         found.append(Oddity("flat: all vertices have one height", "a network that sees heights learns nothing of them"))
     if xyz[:, 2].max() > TALL:
         advice = f"if these are centimetres, give --scale {scale / 100:g}"

@@ -55,3 +55,8 @@ def test_both_axes_and_the_unit_are_advised_in_the_files_own_terms(room):
         "if these are centimetres, give --scale 0.1",
         "if z is up, give --up=z (or -z)",
     ]
+
+
+def test_a_scan_without_height_is_flat(room):
+    (flat,) = [oddity.what for oddity in oddities(room * np.float32([1, 1, 0]), 0.0) if "flat" in oddity.what]
+    assert "one height" in flat
