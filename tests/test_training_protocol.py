@@ -24,10 +24,10 @@ def run(tiny_data, tmp_path_factory):
         models.append(build(*args))
         return models[0]
 
-    def observed_loss(logits, classes, weight):
+    def observed_loss(logits, classes, weight, *rest):
         norms = [m for m in models[0].modules() if isinstance(m, torch.nn.BatchNorm1d)]
         steps.append({"weight": weight, "momenta": {m.momentum for m in norms}, "dropout": torch.initial_seed()})
-        return loss(logits, classes, weight)
+        return loss(logits, classes, weight, *rest)
 
     def observe_optimizer(optimizer, args, kwargs):
         steps[-1]["optimizer"] = type(optimizer)
@@ -95,7 +95,8 @@ def test_validation_sees_the_scenes_as_training_does(run):
 
 def test_what_reads_the_weights_knows_the_chunks_and_the_label_policy(run):
     assert checkpoint.read(run[0] / "checkpoints" / "last.pt")["config"]["chunk_size"] == 1.2
-    inputs = {"features": ["colour"], "chunk_size": 1.2, "unannotated": "drop", "other": "ignore"}
+    inputs = {"features": ["colour"], "chunk_size": 1.2, "points": 8192, "spacing": 0.0}
+    inputs |= {"unannotated": "drop", "other": "ignore"}
     assert checkpoint.read_published(run[0] / "export")["config"] == inputs
 
 
