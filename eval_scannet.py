@@ -80,7 +80,8 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
     model = checkpoint.build(content, args.checkpoint)
     ops.use(args.ops)
     sha256 = checkpoint.weights_sha256(model)
-    out = args.out or run_folder_of(args.checkpoint) / "eval" / f"{folder_name(split, files)}-{sha256[:8]}"
+    own = args.data is None or args.data.resolve() == Path(content["config"].get("data", args.data)).resolve()
+    out = args.out or run_folder_of(args.checkpoint) / "eval" / f"{folder_name(split, files, own)}-{sha256[:8]}"
     if ranks.rank() == 0:
         print(f"{ranks.world_size()} x {device}, {ops.describe()}")
         print(f"{len(files)} scenes ({' '.join(split)}) of {data_dir}, weights {sha256[:8]}")
@@ -128,11 +129,11 @@ def _open(args: argparse.Namespace) -> tuple[dict, Path, list[SceneFile], int, l
     return content, data_dir, files, expected, split
 
 
-def folder_name(split: list[str], files: list[SceneFile]) -> str:
-    """The split's name; what else was chosen in letters that are safe, and a digest of the scenes' names."""
-    if len(split) == 1 and split[0] in SPLITS:
+def folder_name(split: list[str], files: list[SceneFile], own: bool = True) -> str:
+    """The split's name; of other choices, or data than the run's own, in safe letters with a digest of the scenes."""
+    if len(split) == 1 and split[0] in SPLITS and own:
         return split[0]
-    digest = hashlib.sha256("\n".join(file.name for file in files).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(f"{file.name} {file.histogram}" for file in files).encode()).hexdigest()
     return f"{re.sub('[^A-Za-z0-9]+', '_', '_'.join(split)).strip('_')[:40] or 'scenes'}-{digest[:6]}"
 
 
@@ -194,9 +195,9 @@ def markdown(report: dict, path: Path) -> str:
         f"# {path.name} on {report['scenes']} of {report['expected_scenes']} scenes of {report['split']}",
         "",
         f"Weights {report['checkpoint_sha256']}, protocols {' and '.join(report['protocols'])}, seed {report['seed']}, "
-        f"{report['tiles']} tiles of {report['chunk_size']:g} m, {report['vertices']} vertices; "
-        f"unannotated vertices: {report['unannotated']}, other classes: {report['other']}; label space "
-        f"{report['label_space']}. In percent.",
+        f"{report['tiles']} tiles of {report['chunk_size']:g} m and {report['points']} points, "
+        f"{report['vertices']} vertices; unannotated vertices: {report['unannotated']}, other classes: "
+        f"{report['other']}; label space {report['label_space']}. In percent.",
         "",
     ]
     if report["selected_on"]:

@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 import ops
 from data.augment import AUGMENTATIONS
+from data.chunks import LEAST_SPACING
 from data.datasets import (
     INPUTS,
     ChunkBatches,
@@ -72,7 +73,6 @@ SELECTION = "names of splits or scenes, patterns ('Area_5*'), or text files of n
 BOUNDS = (  # flag, least, most, unit
     ("lr", 1e-12, 1e3, ""),
     ("chunk_size", 1e-3, 1e3, " metres"),
-    ("spacing", 0, 1e3, " metres"),
     ("bn_momentum", 1e-6, 1, ""),
     ("label_smoothing", 0, 0.99, ""),
     ("weight_decay", 0, 1e3, ""),
@@ -111,16 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--unannotated", choices=["drop", "ignore"], help="vertices without annotation")
     add("--other", choices=["train", "ignore"], help="annotated vertices of none of the classes")
     parser.set_defaults(**INPUTS)  # of these six
-    add("--augment", nargs="*", choices=list(AUGMENTATIONS), default=["rotate", "dropout"], help="of training chunks")
+    add("--augment", nargs="*", choices=list(AUGMENTATIONS), default=["dropout", "rotate"], help="of training chunks")
     add("--class-weights", choices=["log", "none"], default="log", help="of the loss: 1 / ln(1.2 + frequency), or 1")
     add("--label-smoothing", type=float, default=0.0, help="share of the target that is spread over all classes")
     add("--epochs", type=whole_number(1), default=200, help="one chunk per scene each")
     add("--batch-size", type=whole_number(1), default=64, help="chunks a step, of all GPUs together")
     add("--accumulate", type=whole_number(1), default=1, help="batches a step, each with statistics of its own")
     add("--optimiser", choices=list(OPTIMISERS), default="adam")
-    add("--weight-decay", type=float, default=0.0)
+    add("--weight-decay", type=float, default=0.0, help="of the optimiser")
     add("--clip", type=float, default=0.0, help="largest norm of the gradient; 0: any")
-    add("--lr", type=float, default=1e-3)
+    add("--lr", type=float, default=1e-3, help="learning rate at the start, or after the warm-up")
     add("--schedule", choices=["step", "cosine"], default="step", help="of the learning rate: x 0.7, or down to 0")
     add("--warm-up", type=whole_number(0), default=0, help="chunks, in which a cosine rises before")
     add("--bn-momentum", type=float, default=0.5, help="weight of the newest batch in the running statistics")
@@ -138,13 +138,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def parse_config(argv: list[str]) -> argparse.Namespace:
-    """Flags over the JSON file of --config over the paper's defaults. Keys of the file are the flags' names.
+    """Flags over the JSON file of --config over the recipe's defaults. Keys of the file are the flags' names; those
+    that recipes set are not read where --recipe is given beside the file.
 
     A flag of another model's layer is refused; in the file it is ignored, with a line that says so.
     """
     parser = _parser()
     given = parser.parse_args(argv)
-    flags = [*(flags_of_file(given.config, parser) if given.config else []), *argv]
+    of_recipes = {name for recipe in RECIPES.values() for name in recipe} if "--recipe" in argv else ()
+    flags = [*(flags_of_file(given.config, parser, of_recipes) if given.config else []), *argv]
     parser.set_defaults(**RECIPES[parser.parse_args(flags).recipe])
     given, args = parser.parse_args(argv), parser.parse_args(flags)
     given.model, foreign = args.model, foreign_flags(args.model)
@@ -164,11 +166,12 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
             parser.error(f"{flag}; it has to be {least:g} to {most:g}{unit}")
     if args.warm_up and args.schedule != "cosine":
         parser.error("--warm-up is for --schedule cosine; leave it out")
-    if args.spacing >= args.chunk_size:
-        parser.error(f"--spacing is {args.spacing}, and a chunk {args.chunk_size} m: it has to be smaller by far")
+    if args.spacing and not LEAST_SPACING <= args.spacing < args.chunk_size:
+        parser.error(f"--spacing is {args.spacing}; it has to be 0, or {LEAST_SPACING} m to below a chunk's edge")
     if args.compile and args.sync_bn:
         parser.error("--sync-bn is not compiled; leave out --compile")
     args.features = [name for name in POINT_FEATURES if name in args.features]  # their order in a point
+    args.augment = [name for name in AUGMENTATIONS if name in args.augment]  # the order in which they are done
     args.init_from = args.init_from and str(args.init_from.resolve())
     for name in ("train", "val"):  # files of names are found again from elsewhere
         choices = getattr(args, name)
@@ -195,7 +198,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     model, optimizer = build(args, network_config(args, data.space.num_classes), device)
     identity = {"scenes_digest": data.digest, "world_size": ranks.world_size(), "space": data.space}
     run = Run(model, optimizer, config, identity)
-    notes = [checkpoint.take_weights(model, initial, args.init_from, data.space)] if initial else []
+    notes = notes_of_start(args, model, initial, data.space) if initial else []
     if found:
         run.resume(found.state)
     run.history = open_log(args, run, device, chunks, batches, data, found, notes)
@@ -311,6 +314,9 @@ def prepare(args: argparse.Namespace, config: dict) -> tuple[Data, Found | None,
     refuse_run_folder(args)
     data = choose_data(args, args.data or default_rooms())
     network, free = network_config(args, data.space.num_classes), [*FREE_ON_RESUME, *foreign_flags(args.model)]
+    chunks = args.epochs * max(len(data.train) // chunks_of_step(args), 1) * chunks_of_step(args)
+    if args.warm_up >= chunks:
+        raise TrainingError(f"--warm-up {args.warm_up} is not shorter than the run, which has {chunks} chunks")
     free.append("num_classes")  # label spaces are compared below, and tell more
     if args.schedule == "step":
         free.append("epochs")  # the length of a cosine is a part of it
@@ -323,12 +329,20 @@ def prepare(args: argparse.Namespace, config: dict) -> tuple[Data, Found | None,
     return data, found, initial
 
 
+def notes_of_start(args: argparse.Namespace, model: pointnet2.PointNet2, initial: dict, space: LabelSpace) -> list[str]:
+    """Takes the weights of --init-from. What there is to say of them."""
+    notes, theirs = [checkpoint.take_weights(model, initial, args.init_from, space)], INPUTS | initial["config"]
+    differing = [f"{name} was {theirs[name]}, is {getattr(args, name)}" for name in INPUTS]
+    differing = [text for text, name in zip(differing, INPUTS, strict=True) if theirs[name] != getattr(args, name)]
+    return notes + ([f"warning: they were trained with other inputs: {'; '.join(differing)}"] if differing else [])
+
+
 def choose_data(args: argparse.Namespace, folder: Path) -> Data:
     """The scenes of --train and --val; of data without a val split there are none to validate on. Raises SceneError."""
     manifest = read_manifest(folder)
     train = scene_files(folder, manifest, args.train)
-    validates = args.validate_every and (args.val != ["val"] or manifest["splits"]["val"])
-    val = scene_files(folder, manifest, args.val) if validates else []
+    val = scene_files(folder, manifest, args.val) if args.val != ["val"] or manifest["splits"]["val"] else []
+    val = val if args.validate_every else []
     files = [(scene.name, manifest["scenes"][scene.name]["sha256"]) for scene in train]
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
     return Data(folder, manifest["label_space"], train, val, expected_scenes(manifest, args.train), digest)
@@ -381,9 +395,10 @@ def open_log(
     )
     if both := {scene.name for scene in data.train} & {scene.name for scene in data.val}:
         history.say(f"warning: {len(both)} scenes are in --train and in --val: what is learnt by heart scores there")
-    if args.spacing and (distinct := chunks.distinct_points()) < CENTRES[0]:
-        advice = f"fewer than the {CENTRES[0]} centres of the first level: take a smaller --spacing"
-        history.say(f"warning: at a spacing of {args.spacing:g} m the first chunk has {distinct} points, {advice}")
+    if ranks.rank() == 0 and (distinct := chunks.distinct_points()) < CENTRES[0]:
+        advice = "take a smaller --spacing, more --points or a larger --chunk-size"
+        few = f"fewer than the {CENTRES[0]} centres of the first level"
+        history.say(f"warning: the first chunk has {distinct} distinct points, {few}: {advice}")
     if chunks.left_out:
         history.say(f"without annotation and left out: {', '.join(chunks.left_out)}")
     for note in notes + ([found.notice] if found and found.notice else []):

@@ -20,7 +20,8 @@ MIN_LABELLED = 0.7  # share of the box's points that are in one of the classes
 OCCUPANCY_GRID = np.array([31, 31, 62])  # cells along x, y, z of the core
 MIN_OCCUPIED = 0.02
 TILE_CORE_MARGIN = 0.001  # m, evaluation tile
-CUBE_EDGES = (0.75, 1.25)  # of those by which a training scene is thinned, in units of the spacing
+CUBE_EDGES = (0.75, 1.25)  # of those by which a training chunk is thinned, in units of the spacing
+LEAST_SPACING = 0.001  # m
 MIN_CORE_DRAWN = 0.01  # share of a tile's drawn points
 
 
@@ -37,8 +38,9 @@ def training_crop(
     rng: np.random.Generator,
     num_points: int = POINTS_PER_CHUNK,
     size: float = CHUNK_SIZE,
+    spacing: float = 0.0,
 ) -> Crop:
-    """A training chunk around a random vertex.
+    """A training chunk around a random vertex. With a spacing, in metres, its points are drawn from `thin` vertices.
 
     Up to 10 centres are tried for a box in which enough is labelled (before drawing) and enough of the core's cells
     are occupied; the last one is taken as it is.
@@ -57,6 +59,9 @@ def training_crop(
         labelled = np.mean(classes[box] > 0)
         if labelled >= MIN_LABELLED and _occupied(box_xyz[core], core_low, core_high) >= MIN_OCCUPIED:
             break
+    if spacing:
+        seen = thin(box_xyz, spacing, rng)
+        box, core = box[seen], core[seen]
     drawn = rng.integers(len(box), size=num_points)
     return Crop(box[drawn], core[drawn])
 
@@ -127,19 +132,18 @@ def cube_keys(xyz: np.ndarray, edge: float, shift: np.ndarray | float = 0.0) -> 
 
 
 def first_of_each(keys: np.ndarray) -> np.ndarray:
-    """The first index of each of (N,) keys below 2**63 / N: numbers alone sort faster than keys with their indices."""
+    """The first index of each of (N,) keys >= 0, in the keys' order: numbers sort faster than keys with indices."""
+    if keys.max() >= 2**63 // len(keys) - 1:  # too large for that
+        return np.unique(keys, return_index=True)[1]
     key, index = np.divmod(np.sort(keys * len(keys) + np.arange(len(keys))), len(keys))
     return index[np.diff(key, prepend=-1) > 0]
 
 
 def thin(xyz: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
-    """(k,) ascending: a random vertex of each cube that has any; all vertices for a spacing of 0.
+    """(k,) ascending: a random vertex of each cube that has any of (n, 3) vertices.
 
     The cubes' edge is U[0.75, 1.25] of the spacing, in metres, and their grid shifted at random.
-    Args: xyz (V, 3) float32.
     """
-    if not spacing:
-        return np.arange(len(xyz))
     edge, shift, order = spacing * rng.uniform(*CUBE_EDGES), rng.random(3), rng.permutation(len(xyz))
     return np.sort(order[first_of_each(cube_keys(xyz, edge, shift)[order])])
 

@@ -25,6 +25,7 @@ NAMES = {  # the first that are all there count: three properties, or one of (V,
     "normal": (("nx", "ny", "nz"), ("normal",), ("normals",)),
     "intensity": (("intensity",), ("scalar_intensity",), ("scalar_Intensity",)),
 }
+MEASURED = ("colour", "normal", "intensity")  # beside xyz: the fields of a scene that are read
 LABELS = ("label", "labels", "class", "classification", "scalar_label", "scalar_Label", "scalar_Classification")
 SCALAR = "scalar_"  # CloudCompare's prefix of a property of its own, which it writes as float, whole numbers too
 INSTALL = "pip install -r scripts/requirements-formats.txt"
@@ -32,6 +33,7 @@ PACKED = 100  # times its size that a compressed file may declare; real clouds s
 FREE = 2**26  # bytes that any file may declare
 VLR = 54  # bytes of the shortest record before the points of a LAS file
 COMPRESSED = 128  # in its point format
+PREDICTED = "_pred"  # ends the names of what scripts/predict.py writes
 CUT = 0.75  # of a scan's length is for training
 
 
@@ -57,17 +59,12 @@ def read_cloud(path, label_property: str | None = None) -> Scan:
     path = Path(path)
     with _refusing(path):
         stored = read_stored(path)
-        if (columns := _columns(path, stored, "xyz", 3)) is None:
+        if (columns := _columns(path, stored.columns, "xyz", 3)) is None:
             wanted = ", ".join(" ".join(names) for names in NAMES["xyz"])
             raise ScanError(f"{path}: has no coordinates ({wanted}), only {_told(stored.columns)}")
         xyz, offset, step = placed(path, columns)
-        notes, arrays = [], {}
-        if (columns := _columns(path, stored, "colour", 3, len(xyz))) is not None:
-            arrays["colour"] = _bytes(path, np.stack(columns, axis=1), notes)
-        if (columns := _columns(path, stored, "normal", 3, len(xyz))) is not None:
-            arrays["normal"] = _unit(np.stack(columns, axis=1).astype(np.float64))
-        if (columns := _columns(path, stored, "intensity", 1, len(xyz))) is not None:
-            arrays["intensity"] = _fractions(path, columns[0], notes)
+        notes = []
+        arrays = {field: values_of(field, path, stored.columns, len(xyz), notes) for field in MEASURED}
         name, label = _labels(path, stored, label_property)
         if label is None and name:
             notes.append(f"{path}: '{name}' is 0 throughout, never classified: the cloud has no labels")
@@ -75,6 +72,21 @@ def read_cloud(path, label_property: str | None = None) -> Scan:
             raise ScanError(f"{path}: '{name}' has {len(label)} labels for {len(xyz)} points")
         step = step if stored.step is None else stored.step
         return Scan(path.stem, xyz, step, label, faces=stored.faces, offset=offset, notes=tuple(notes), **arrays)
+
+
+def values_of(
+    field: str, path, columns: Mapping[str, np.ndarray | None], points: int, notes: list[str]
+) -> np.ndarray | None:
+    """(V, ...) of a scene's field in MEASURED, from a file's columns by name; None if it has none. Raises ScanError.
+
+    notes: to which is added what was left out, and what was taken for what.
+    """
+    if (found := _columns(path, columns, field, 1 if field == "intensity" else 3, points)) is None:
+        return None
+    if field == "intensity":
+        return _fractions(path, found[0], notes)
+    values = np.stack(found, axis=1)
+    return _bytes(path, values, notes) if field == "colour" else _unit(values.astype(np.float64))
 
 
 def read_labels(path, label_property: str | None = None) -> tuple[str | None, np.ndarray | None]:
@@ -97,11 +109,14 @@ def find_clouds(scans: Path) -> dict[str, Path]:
     """Scene name -> file, in the folder and those below: Area_5/office.ply is Area_5_office. Raises ValueError."""
     if not scans.is_dir():
         raise ValueError(f"--scans {scans}: no such folder")
-    clouds = {}
+    clouds, there = {}, {path.stem for path in scans.rglob("*")}
     for path in sorted(scans.rglob("*")):
         parts = path.relative_to(scans).with_suffix("").parts
         hidden = any(part.startswith(".") for part in parts)  # macOS puts a ._room.ply beside room.ply
         if hidden or path.suffix.lower() not in READERS or path.is_dir():
+            continue
+        if path.stem.endswith(PREDICTED) and path.stem.removesuffix(PREDICTED) in there:
+            print(f"{path}: is a prediction by its name, and left out")
             continue
         if not SCENE_NAME.fullmatch(name := "_".join(parts)):
             wanted = "letters, digits, '_', '-' and '.' alone, at most 200 with those of its folders"
@@ -214,10 +229,10 @@ def _read_las(path):
 READERS = {".ply": _read_ply, ".npy": _read_npy, ".npz": _read_npz, ".las": _read_las, ".laz": _read_las}
 
 
-def _columns(path, stored, what, width, points=None):
+def _columns(path, all_columns, what, width, points=None):
     """The `width` columns (V,) of numbers that hold "xyz", "colour", ...; None if there are none. Raise ScanError."""
     for names in NAMES[what]:
-        columns = [stored.columns.get(name) for name in names]
+        columns = [all_columns.get(name) for name in names]
         if any(column is None for column in columns):
             continue
         columns = [np.asarray(column) for column in columns]

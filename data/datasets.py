@@ -118,6 +118,8 @@ def choose_scenes(data_dir: str | Path, manifest: dict, chosen: Sequence[str]) -
             raise SceneError(f"{choice}: {data_dir} has no scene '{absent[0]}' ({why})")
         if not names and is_file_of_names(choice):
             raise SceneError(f"{choice}: the file has no names of scenes, one a line")
+        if not names and choice.endswith(".txt"):
+            raise SceneError(f"{choice}: there is no such file of names, and {data_dir} has no scene that is called so")
         if not names and choice in SPLITS:
             raise SceneError(f"{data_dir}: the {choice} split has no scenes; preprocess scans of that split first")
         if not names:
@@ -128,12 +130,13 @@ def choose_scenes(data_dir: str | Path, manifest: dict, chosen: Sequence[str]) -
 
 
 def expected_scenes(manifest: dict, chosen: Sequence[str]) -> int:
-    """How many scenes `chosen` should be: of splits what preprocessing expected, else those that failed there, too."""
-    if all(choice in SPLITS for choice in chosen):
-        return sum(manifest["expected"][split] for split in dict.fromkeys(chosen))
+    """How many scenes `chosen` should be: of splits what preprocessing expected; of others those that failed, too."""
+    splits = [split for split in SPLITS if split in chosen]
     names = {name for choice in chosen for name in _names_by(choice, manifest)}
-    failed = {name for name in manifest["failed"] for choice in chosen if fnmatch.fnmatchcase(name, choice)}
-    return len(names | failed)
+    if not splits:  # whose expected numbers have the failed ones in them
+        names |= {name for name in manifest["failed"] for choice in chosen if fnmatch.fnmatchcase(name, choice)}
+    counted = {name for split in splits for name in manifest["splits"][split]}
+    return sum(manifest["expected"][split] for split in splits) + len(names - counted)
 
 
 def is_file_of_names(choice: str) -> bool:
@@ -152,7 +155,7 @@ def _names_by(choice: str, manifest: dict) -> list[str]:
 class TrainingChunks(Dataset):
     """One augmented training chunk for each key (epoch, position, scene) that ChunkBatches yields.
 
-    With a spacing, in metres, scenes are thinned before (`chunks.thin`). weighted: by class, as LabelPolicy says.
+    With a spacing, in metres, chunks are thinned (`chunks.thin`). weighted: by class, as LabelPolicy says.
     Items: points (N, 3 + F) float32, classes (N,) int64, weight (N,) float32, scene int.
     Scenes without a vertex that the policy trains on are left out and named in `left_out`.
     """
@@ -210,12 +213,8 @@ class TrainingChunks(Dataset):
         kept = np.flatnonzero(self.policy.kept(label))
         points, label = points.take(kept, axis=0), label[kept]  # take: in a fifth of the time of points[kept]
 
-        if self.spacing:
-            seen = chunks.thin(points[:, :3], self.spacing, rng)
-            points, label = points[seen], label[seen]
-
         class_of = self.policy.space.class_of
-        crop = chunks.training_crop(points[:, :3], class_of[label], rng, self.points, self.chunk_size)
+        crop = chunks.training_crop(points[:, :3], class_of[label], rng, self.points, self.chunk_size, self.spacing)
         points, label = points[crop.index], label[crop.index]  # (N, 3 + F), (N,)
         classes = class_of[label].astype(np.int64)
         weight = self.class_weights[classes] * crop.core * self.policy.trained(label)

@@ -58,7 +58,7 @@ class LabelSpace:
                 owners[id] = owner
         if sum(len(c.ids) for c in self.classes) == NUM_IDS:
             raise LabelError("all ids are of classes, and there has to be one that is of none")
-        names = [NONE, *(c.name for c in self.classes)]
+        names = [NONE, *(c.name.casefold() for c in self.classes)]
         if twice := [name for name in names if names.count(name) > 1]:
             raise LabelError(f"two classes are called '{twice[0]}'" if twice[0] != NONE else f"'{NONE}' is class 0")
         if len({c.weight is None for c in self.classes}) > 1:
@@ -144,9 +144,10 @@ def from_json(content: dict) -> LabelSpace:
     """The space of a label file's content. Raises LabelError."""
     wanted = {"name", "classes"}
     if not isinstance(content, dict) or not wanted <= content.keys() <= wanted | {"unannotated", "other", "source"}:
-        unknown = sorted(content.keys() - wanted)[:5] if isinstance(content, dict) else type(content).__name__
-        form = "an object of name, classes and, if there are such ids, unannotated and other"
-        raise LabelError(f"it has to be {form}; beside name and classes it has {unknown}")
+        form = "it has to be an object of name, classes and, if there are such ids, unannotated and other"
+        known = wanted | {"unannotated", "other", "source"}
+        unknown = ", ".join(sorted(map(str, content.keys() - known))[:5]) if isinstance(content, dict) else ""
+        raise LabelError(f"{form}{f', without {unknown}' if unknown else ''}")
     if not isinstance(content["name"], str) or not content["name"].strip():
         raise LabelError("its name is not a text")
     if not isinstance(content["classes"], list):

@@ -33,8 +33,8 @@ def oddities(
     """
     found = []
     if step > FINE_STEP:
-        what = f"so far from 0 that its float coordinates have steps of {step:.2g} m"
-        found.append(Oddity(what, "export them as double, or moved"))
+        what = f"its coordinates have steps of {step:.2g} m"
+        found.append(Oddity(what, "export them as double, nearer to 0, or with a finer scale"))
     density = vertices_a_cube(xyz if used is None else xyz[used])
     low, high = np.quantile(xyz, [STRAY_SHARE, 1 - STRAY_SHARE], axis=0)
     margin = (high - low) / 2 + STRAY

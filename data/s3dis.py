@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.labels import LabelSpace
+from data.labels import label_space
 from data.ply import placed
 from data.preprocessing import Task, read_splits
 from data.scans import Scan, ScanError
@@ -32,16 +32,17 @@ LOST_BIT = {code: code | 0x20 for code in range(0x20) if not chr(code).isspace()
 NAMED = 3  # lines that are named, of those with a fault
 
 
-def read_room(folder: Path, space: LabelSpace) -> Scan:
+def read_room(folder: Path) -> Scan:
     """The room in a folder Area_N/<room>, its objects in the order of their files' names.
 
-    Labels are the space's ids of the classes of those names. Lines that a control character spoils are mended, others
-    that are not six numbers left out; the scan's notes name them, and files that are no annotations. Raises ScanError.
+    Labels are the ids of data/labels_s3dis.json, by the classes' names. Lines that a control character spoils are
+    mended, others that are not six numbers left out; the scan's notes name them, and files that are no annotations.
+    Raises ScanError.
     """
     annotations = folder / "Annotations"
     if not annotations.is_dir():
         raise ScanError(f"{annotations}: no such folder; a room is <room>/Annotations/<class>_<k>.txt")
-    id_of = {c.name: c.ids[0] for c in space.classes}
+    id_of = {c.name: c.ids[0] for c in label_space("s3dis").classes}
     objects, ids, notes = [], [], []
     for path in sorted(path for path in annotations.iterdir() if not STRAY.fullmatch(path.name)):
         if not (match := ANNOTATION.fullmatch(path.name)):
@@ -49,8 +50,7 @@ def read_room(folder: Path, space: LabelSpace) -> Scan:
             continue
         name = match[1] if match[1] in id_of else ALIASES.get(match[1])
         if name not in id_of:
-            advice = "add the class to the label file, or remove the annotation"
-            raise ScanError(f"{path}: '{match[1]}' is no class of the label space {space.name}; {advice}")
+            raise ScanError(f"{path}: '{match[1]}' is no class of S3DIS ({', '.join(id_of)}); rename or remove it")
         objects.append(_read_object(path, notes))
         ids.append(id_of[name])
     if not objects:
@@ -79,9 +79,7 @@ def find_rooms(scans: Path) -> dict[str, Path]:
     return rooms
 
 
-def choose_tasks(
-    scans: Path, space: LabelSpace, splits: Path | None
-) -> tuple[list[Task], dict[str, int], dict[str, str]]:
+def choose_tasks(scans: Path, splits: Path | None) -> tuple[list[Task], dict[str, int], dict[str, str]]:
     """What `make_scenes` takes: tasks, expected and failed. Raises ValueError."""
     rooms, failed = find_rooms(scans), {}
     if splits:
@@ -94,7 +92,7 @@ def choose_tasks(
     for split in SPLITS:
         for name in listed[split]:
             if folder := rooms.get(name):
-                tasks.append(Task(name, folder, split, functools.partial(read_room, folder, space)))
+                tasks.append(Task(name, folder, split, functools.partial(read_room, folder)))
             else:
                 failed[name] = f"{splits / split}.txt: lists '{name}', and {scans} has no such room"
     return tasks, expected, failed

@@ -22,7 +22,7 @@ from data.scans import Scan, ScanError, named_categories
 from data.scenes import SPLITS
 
 NUM_NYU40 = 41  # ids 0 (no annotation) to 40, which labels.ply holds
-NYU40_COLUMN = "nyu40id"  # of the label table
+NYU40_COLUMN, ID_COLUMN = "nyu40id", "id"  # of the label table
 SPLIT_SIZES = {"train": 1201, "val": 312, "test": 100}  # scans, ScanNet v2
 FIRST_TEST_SPACE, LAST_TEST_SPACE = 707, 806
 VAL_SPACES = frozenset(
@@ -53,13 +53,16 @@ def preprocess_scans(
     normals: bool = False,
     axis_align: bool = False,
     label_space: str | Path = SCANNET20.name,
+    label_column: str | None = None,
 ) -> int:
     """All that scripts/preprocess_scannet.py does, whose --help says what the arguments are. Returns its exit code."""
     try:
         space = named_space(label_space)
-        if label_column(space) != NYU40_COLUMN and not labels:
+        column = label_column or column_of(space)
+        if column != NYU40_COLUMN and not labels:
             raise ValueError(f"{space.name} has other ids than labels.ply: give the label table (--labels)")
-        label_table = read_label_table(labels, label_column(space)) if labels else None
+        label_table = read_label_table(labels, column) if labels else None
+        print(f"label space {space.name}: ids are those of {f'the column {column} of {labels}' if labels else 'nyu40'}")
         folders = find_folders(scans)
         listed, expected, failed = choose_scans(scans, folders, splits)
     except (ScanError, ValueError, OSError) as error:
@@ -74,9 +77,9 @@ def preprocess_scans(
     return make_scenes(tasks, out, space, expected, failed, workers, shard, normals, axis_align, categories=categories)
 
 
-def label_column(space: LabelSpace) -> str:
-    """The label table's column that holds the ids of the space: nyu40's end at 40, those of `id` do not."""
-    return NYU40_COLUMN if not any(space.is_annotated[NUM_NYU40:]) else "id"
+def column_of(space: LabelSpace) -> str:
+    """The label table's column that holds the ids of the space: if none is above 40, they are taken for nyu40's."""
+    return ID_COLUMN if any(space.is_annotated[NUM_NYU40:]) else NYU40_COLUMN
 
 
 def find_folders(scans: Path) -> dict[str, Path]:

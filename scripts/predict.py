@@ -22,7 +22,8 @@ from plyfile import PlyData
 import ops
 from data import chunks
 from data.atomic_write import replacing
-from data.coloured_ply import KEPT, RGB, with_prediction
+from data.clouds import NAMES, READERS, values_of
+from data.coloured_ply import KEPT, with_prediction
 from data.datasets import INPUTS, SceneTiles, with_covering
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
 from data.labels import LabelSpace
@@ -36,7 +37,6 @@ from training.inference import run_scene
 from training.stopping import error_line
 
 UPS = ("x", "y", "z", "-x", "-y", "-z")
-LEAST_SPACING = 0.001  # m
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,8 +73,10 @@ def _run(args: argparse.Namespace) -> int:
     if not 0 < args.scale < float("inf"):
         print(f"error: --scale is {args.scale}; it has to be a positive number", file=sys.stderr)
         return 2
-    if args.spacing and not LEAST_SPACING <= args.spacing < float("inf"):
-        print(f"error: --spacing is {args.spacing}; it has to be 0 or at least {LEAST_SPACING} m", file=sys.stderr)
+    if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
+        print(
+            f"error: --spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m", file=sys.stderr
+        )
         return 2
     if out.is_dir():
         print(f"error: --out {out} is a folder; give the name of a file", file=sys.stderr)
@@ -85,6 +87,10 @@ def _run(args: argparse.Namespace) -> int:
     if args.input.is_dir():
         print(f"error: --input {args.input} is a folder; give one PLY file", file=sys.stderr)
         return 2
+    if args.input.suffix.lower() in READERS.keys() - {".ply"}:
+        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
+        print(f"error: --input {args.input} is no PLY file; {advice}", file=sys.stderr)
+        return 2
     device = choose_device(args.device)
     content = checkpoint.read_published(args.checkpoint)
     model = checkpoint.build(content, args.checkpoint)
@@ -94,7 +100,7 @@ def _run(args: argparse.Namespace) -> int:
         raise checkpoint.CheckpointError(f"{args.checkpoint}: its features {features} are not those of its network")
     ply = read_ply(args.input, any_lists=True)
     xyz, seen = coordinates(args.input, ply, args.scale, args.up)
-    fields = {name: field(name, args.input, ply, args.up)[seen] for name in fields_of(features)}
+    fields = {name: field(name, args.input, ply, seen, args.up) for name in fields_of(features)}
     points = points_of(Scene(args.input.stem, xyz, **fields), features)
 
     ops.use(args.ops)
@@ -148,31 +154,24 @@ def turned(vectors: np.ndarray, up: str) -> np.ndarray:
     return vectors * (1, -1, -1) if up[0] == "-" else vectors
 
 
-def field(name: str, path: Path, ply: PlyData, up: str) -> np.ndarray:
-    """(V, ...) of a scene's field that the network's features are made from: "colour", "normal" or "intensity"."""
+def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.ndarray:
+    """(n, ...) of a scene's field that the network's features are made from, of the vertices `seen` (V,)."""
     vertex = ply["vertex"]
-    if name == "colour":
-        if not all(channel in vertex for channel in RGB):
-            raise ScanError(f"{path}: the network takes colours; give the vertices uchar red, green and blue")
-        prefix = KEPT if all(KEPT + channel in vertex for channel in RGB) else ""  # beside those of a prediction
-        colour = np.stack([ply_column(path, ply, "vertex", prefix + channel, "u") for channel in RGB], axis=1)
-        return (colour // (np.iinfo(colour.dtype).max // 255)).astype(np.uint8)
-    if name == "intensity":
-        intensity = ply_column(path, ply, "vertex", "intensity", "fu") if "intensity" in vertex else np.float32([-1])
-        if intensity.dtype.kind == "u":
-            intensity = intensity / np.iinfo(intensity.dtype).max
-        if not ((intensity >= 0) & (intensity <= 1)).all():
-            raise ScanError(f"{path}: the network takes intensities; give the vertices intensity, float from 0 to 1")
-        return intensity.astype(np.float32)
-    if "nx" in vertex:
-        normal = np.stack([ply_column(path, ply, "vertex", axis, "f") for axis in ("nx", "ny", "nz")], axis=1)
-    elif len(faces := ply_triangles(path, ply, len(vertex))):
-        normal = vertex_normals(np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64), faces)
-    else:
-        raise ScanError(
-            f"{path}: the network takes normals; give the vertices nx, ny and nz, or the mesh its triangles"
-        )
-    return turned(np.nan_to_num(normal), up).astype(np.float32)
+    columns = {prop.name: vertex[prop.name][seen] for prop in vertex.properties}
+    # the colours of the scan, where those beside them are of a prediction
+    columns |= {name.removeprefix(KEPT): values for name, values in columns.items() if name.startswith(KEPT)}
+    notes = []
+    values = values_of(name, path, columns, int(seen.sum()), notes)
+    if values is None and name == "normal" and len(faces := ply_triangles(path, ply, len(vertex))):
+        values = vertex_normals(np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64), faces)[seen]
+    if values is None:
+        wanted = " or ".join(", ".join(names) for names in NAMES[name])
+        more = ", or the mesh its triangles" if name == "normal" else ""
+        text = "; ".join(notes) if notes else f"give the vertices {wanted}{more}"
+        raise ScanError(f"{path}: the network takes a {name} of each vertex; {text}")
+    for note in notes:
+        print(f"note: {note}")
+    return turned(np.nan_to_num(values), up).astype(np.float32) if name == "normal" else values
 
 
 def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:

@@ -107,23 +107,27 @@ def choose_splits(args, clouds) -> dict[str, list[str]]:
         if stray := [clouds[name] for name in clouds if folder[name] not in SPLITS]:
             raise ValueError(f"{stray[0]}: is in none of the folders train, val and test; move it, or give --splits")
         return {split: [name for name in clouds if folder[name] == split] for split in SPLITS}
-    labelled = [name for name in tqdm(clouds, "labels", unit="scan") if is_labelled(clouds[name], args.label_property)]
+    found = {name: is_labelled(clouds[name], args.label_property) for name in tqdm(clouds, "labels", unit="scan")}
+    labelled = [name for name, is_labelled in found.items() if is_labelled]
     val = labelled[EVERY - 1 :: EVERY] or labelled[1:][-1:]
-    listed = {"train": [name for name in labelled if name not in val], "val": val}
-    listed["test"] = [name for name in clouds if name not in labelled]
+    listed = {"train": [name for name, known in found.items() if known is not False and name not in val], "val": val}
+    listed["test"] = [name for name, known in found.items() if known is False]
     counts = ", ".join(f"{split} {len(listed[split])}" for split in SPLITS)
     print(f"splits: every {EVERY}th labelled scan is val, the other ones train, unlabelled ones test: {counts}")
+    if not labelled:
+        wanted = args.label_property or f"one of {', '.join(LABELS)}"
+        print(f"no cloud has labels (the property {wanted}), so none can be trained on; --label-property names theirs")
     if len(labelled) == 1:
         print("the one labelled scan is train, and none is val; --cut makes two of it")
     return listed
 
 
-def is_labelled(path, label_property) -> bool:
-    """Whether a cloud has labels. One that cannot be read should have some, and fails later."""
+def is_labelled(path, label_property) -> bool | None:
+    """Whether a cloud has labels; None for one that cannot be read, which fails later."""
     try:
         return read_labels(path, label_property)[1] is not None
     except ScanError:
-        return True
+        return None
 
 
 def draft_classes(file: Path, clouds: dict[str, Path], label_property: str | None) -> int:
@@ -146,7 +150,10 @@ def draft_classes(file: Path, clouds: dict[str, Path], label_property: str | Non
     if not counts:
         wanted = label_property or f"one of {', '.join(LABELS)}"
         raise ValueError(f"no cloud has labels (the property {wanted}); give --label-property NAME")
-    space = draft_space(file.stem, sorted(counts), sources == {"classification"})
+    is_las = sources == {"classification"}
+    if is_las and not counts.keys() - {*ASPRS_UNANNOTATED}:
+        raise ValueError("all points are unclassified (0 or 1), nothing is to be learnt; give --label-property NAME")
+    space = draft_space(file.stem, sorted(counts), is_las)
     print(f"{'id':>6}{'points':>16}{'%':>7}  class")
     for id, count in sorted(counts.items()):
         name = "unannotated" if id in space.unannotated else space.names[space.class_of[id]]
@@ -157,7 +164,8 @@ def draft_classes(file: Path, clouds: dict[str, Path], label_property: str | Non
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as stream:
         stream.write("{\n" + ",\n".join([head, f' "classes": [\n{classes}\n ]', *tail]) + "\n}\n")
-    print(f"{file}: name the classes; ids that are none belong in unannotated (no loss) or other (learnt as class 0)")
+    advice = "ids that are no class go into unannotated (not learnt) or other (learnt as class 0)"
+    print(f"{file}: name the classes; {advice}")
     return 1 if failed else 0
 
 

@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         space = label_space(args.label_space)
-        tasks, expected, failed = choose_tasks(args.scans, space, args.splits)
+        tasks, expected, failed = choose_tasks(args.scans, args.splits)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -34,7 +34,9 @@ def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=Path, required=True, help="folder of Area_1 to Area_6")
     parser.add_argument("--out", type=Path, required=True, help="folder for scenes/ and manifest.json")
-    parser.add_argument("--label-space", default="s3dis", help="s3dis or a JSON file whose classes have these names")
+    parser.add_argument(
+        "--label-space", default="s3dis", help="s3dis or a JSON file of its ids, such as with classes merged"
+    )
     parser.add_argument("--splits", type=Path, help="folder of train.txt, val.txt, test.txt (default: Area 5 is val)")
     add_flags(parser)
     return parser.parse_args(argv)

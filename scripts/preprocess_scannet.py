@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.labels import BUILT_IN, SCANNET20
 from data.preprocessing import add_flags
-from data.scannet import preprocess_scans
+from data.scannet import ID_COLUMN, NYU40_COLUMN, preprocess_scans
 
 
 def main(argv=None) -> int:
@@ -39,6 +39,11 @@ def parse_args(argv):
         "--label-space",
         default=SCANNET20.name,
         help=f"{', '.join(BUILT_IN[:2])} or a JSON file (default: %(default)s); ids above 40 need --labels",
+    )
+    parser.add_argument(
+        "--label-column",
+        choices=[NYU40_COLUMN, ID_COLUMN],
+        help="of the label table, whose ids the label space has (default: id if it has ids above 40)",
     )
     add_flags(parser)
     parser.add_argument("--normals", action="store_true", help="store vertex normals too")

@@ -61,7 +61,7 @@ def test_a_run_starts_with_the_weights_of_a_checkpoint_a_run_or_an_export(source
     from_scratch, last, (first,) = losses(source)[0], losses(source)[-1], losses(tmp_path)
     assert first < (from_scratch + last) / 2  # the same chunks as in the first step from scratch
     tensors = len(checkpoint.load(source).state_dict())
-    assert f"{tensors} of {tensors} tensors" in note(tmp_path) and "anew" not in note(tmp_path)
+    assert f"{tensors} of {tensors} tensors" in note(tmp_path) and "; new:" not in note(tmp_path)
     assert str(source) in note(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["init_from"] == str((source / form).resolve())
@@ -92,7 +92,7 @@ def test_of_other_classes_all_but_the_head_is_taken(source, case):
     for name, tensor in model.state_dict().items():
         wanted = before if name.startswith("classifier.") else content["model"]
         assert torch.equal(tensor, wanted[name]), name
-    assert re.search(r"anew: classifier \(scannet20 .* mine\)$", told), told
+    assert re.search(r"new: classifier \(scannet20 .* mine\)$", told), told
 
 
 def test_a_run_on_other_classes_says_that_its_head_is_new(source, tiny_data, tmp_path):
@@ -100,7 +100,7 @@ def test_a_run_on_other_classes_says_that_its_head_is_new(source, tiny_data, tmp
     write_manifest(data, read_manifest(data) | {"label_space": from_json(THREE)})
     out = tmp_path / "run"
     assert train_scannet.main(arguments(data, out, "--init-from", source)) == 0
-    assert "anew: classifier" in note(out) and "scannet20" in note(out) and "three" in note(out)
+    assert "new: classifier" in note(out) and "scannet20" in note(out) and "three" in note(out)
     model = checkpoint.load(out)
     assert model.config.num_classes == 4
     ours, theirs = model.state_dict(), checkpoint.load(source).state_dict()
@@ -131,7 +131,9 @@ def test_what_does_not_fit_is_said_and_the_rest_is_taken(source, options, anew, 
     kept = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
     assert taken | kept == {*before} and len(taken) > len(before) / 2
     assert {name.split(".")[0] for name in before.keys() - taken} == anew
-    assert {*re.findall(r"\w+", told.partition("anew:")[2].partition(";")[0])} == anew, told
+    new = told.partition("new:")[2].partition(";")[0].replace(" (in part)", "")
+    assert {*re.findall(r"\w+", new)} == anew, told
+    assert ("(in part)" in told) == bool(options.get("extra_channels") or options.get("kernels")), told
     assert {*re.findall(r"\w+", told.partition("not used:")[2])} == unused, told
 
 

@@ -7,8 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import numpy as np
-from plyfile import PlyData, PlyElement
+from plyfile import PlyData
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs/DATASETS.md").read_text()
@@ -27,8 +26,6 @@ def test_the_commands_of_the_document(tmp_path, monkeypatch, capsys):
             draft = json.loads(Path("classes.json").read_text())
             assert [entry["id"] for entry in draft["classes"]] == [0, 10, 20, 30, 40]
             Path("classes.json").write_text(blocks["json"])
-        if "--input" in arguments:
-            write_ply("room.ply", np.load("clouds/room0.npz"))
         monkeypatch.setattr(sys, "argv", [script, *shlex.split(arguments)])
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
@@ -47,11 +44,6 @@ def test_the_commands_of_the_document(tmp_path, monkeypatch, capsys):
     colours = {entry["id"]: tuple(entry["colour"]) for entry in json.loads(blocks["json"])["classes"]}
     row = predicted[0]
     assert (row["red"], row["green"], row["blue"]) == colours[row["label"]]
-
-
-def write_ply(path, cloud):
-    vertex = np.rec.fromarrays(cloud["xyz"].T, names="x,y,z")
-    PlyData([PlyElement.describe(vertex, "vertex")]).write(path)
 
 
 def test_facts_of_one_label_space_stand_where_they_belong():

@@ -41,7 +41,13 @@ def test_a_recipe_is_a_set_of_defaults(tmp_path):
     (tmp_path / "c.json").write_text('{"recipe": "modern", "spacing": 0.03}')
     of_file = parse(["--config", str(tmp_path / "c.json")])
     assert (of_file.spacing, of_file.schedule) == (0.03, "cosine")
-    assert parse(["--config", str(tmp_path / "c.json"), "--recipe", "paper"]).schedule == "step"
+    back = parse(["--config", str(tmp_path / "c.json"), "--recipe", "paper"])
+    assert vars(back) == vars(paper) | {"config": tmp_path / "c.json"}
+    every = {name: value for name, value in vars(paper).items() if name not in ("config", "name", "out", "resume")}
+    (tmp_path / "c.json").write_text(json.dumps(every | {"seed": 7}))
+    over = parse(["--config", str(tmp_path / "c.json"), "--recipe", "modern"])
+    assert over.recipe == "modern" and over.seed == 7
+    assert all(getattr(over, name) == value for name, value in recipes.RECIPES["modern"].items())
 
 
 def test_checkpoint_and_export_know_what_the_network_is_given(modern):
@@ -103,7 +109,8 @@ def test_resuming_with_another_schedule_or_density_is_refused(modern, tiny_data,
     ("flags", "message"),
     [
         (["--spacing", "2"], "--spacing is 2.0"),
-        (["--spacing", "-1"], "--spacing is -1.0; it has to be 0 to 1000 metres"),
+        (["--spacing", "-1"], "--spacing is -1.0; it has to be 0, or"),
+        (["--spacing", "1e-5"], "--spacing is 1e-05; it has to be 0, or"),
         (["--label-smoothing", "1"], "--label-smoothing is 1.0"),
         (["--clip", "nan"], "--clip is nan"),
         (["--recipe", "best"], "invalid choice: 'best'"),
@@ -119,7 +126,19 @@ def test_bad_flags_are_refused(flags, message, capsys):
 
 def test_a_spacing_that_leaves_too_few_points_is_told(tiny_data, tmp_path):
     assert train(tiny_data, tmp_path / "run", "--spacing", "0.4", "--epochs", "1", "--validate-every", "0") == 0
-    assert "warning: at a spacing of 0.4 m the first chunk has" in (tmp_path / "run/log.txt").read_text()
+    assert "fewer than the 1024 centres of the first level" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_a_warm_up_has_to_end(tiny_data, tmp_path, capsys):
+    flags = ["--recipe", "modern", "--epochs", "2", "--warm-up"]
+    assert train(tiny_data, tmp_path / "run", *flags, "4") == 1
+    assert "--warm-up 4 is not shorter than the run, which has 4 chunks" in capsys.readouterr().err
+    assert train(tiny_data, tmp_path / "run", *flags, "2") == 0
+
+
+def test_the_order_of_augmentations_is_no_setting():
+    parse = train_scannet.parse_config
+    assert parse(["--augment", "rotate", "dropout"]) == parse(["--augment", "dropout", "rotate"]) == parse([])
 
 
 def test_schedules():

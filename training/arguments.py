@@ -62,8 +62,8 @@ def refuse_options(parser: argparse.ArgumentParser, args: argparse.Namespace, na
             parser.error(f"--{name.replace('_', '-')} {value} is no option of --model {args.model}; leave it out")
 
 
-def flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """The entries of a config file as flags, so that the parser checks them as it checks the command line."""
+def flags_of_file(path: Path, parser: argparse.ArgumentParser, without: Iterable[str] = ()) -> list[str]:
+    """The entries of a config file, but for some, as flags: the parser checks them as it checks the command line."""
     try:
         entries = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -74,6 +74,8 @@ def flags_of_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         parser.error(f"--config {path}: unknown keys {unknown}; known are {sorted(known)}")
     flags = []
     for key, value in entries.items():
+        if key in without:
+            continue
         if isinstance(value, bool):
             flags.append(("--" if value else "--no-") + key.replace("_", "-"))
         elif value is not None and key != "config":

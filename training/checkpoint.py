@@ -10,6 +10,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import torch
@@ -209,12 +210,19 @@ def take_weights(model: PointNet2, content: dict, path: str | Path, space: Label
     if not fitting:
         raise CheckpointError(f"{path}: none of its weights fits this network; leave out --init-from")
     model.load_state_dict(ours | fitting)
-    left = ([name.split(".")[0] for name in names if name not in fitting] for names in (ours, theirs))
-    anew, unused = (", ".join(dict.fromkeys(modules)) for modules in left)
-    told = f"weights of {path}: {len(fitting)} of {len(ours)} tensors are taken"
-    told += f"; anew: {anew}" if anew else ""
-    told += f" ({content['label_space'].name} has other classes than {space.name})" if not same_classes else ""
-    return told + (f"; not used: {unused}" if unused and unused != anew else "")
+    new, unused = (", ".join(_modules(names, names.keys() - fitting.keys())) for names in (ours, theirs))
+    text = f"weights of {path}: {len(fitting)} of {len(ours)} tensors are taken"
+    text += f"; new: {new}" if new else ""
+    text += f" ({content['label_space'].name} has other classes than {space.name})" if not same_classes else ""
+    return text + (f"; not used: {unused}" if unused and unused != new else "")
+
+
+def _modules(names: Iterable[str], some: Container[str]) -> list[str]:
+    """The top modules of `some` of the tensors' names, and whether those are only a part of them."""
+    of_module = {}
+    for name in names:
+        of_module.setdefault(name.split(".")[0], []).append(name in some)
+    return [module + ("" if all(found) else " (in part)") for module, found in of_module.items() if any(found)]
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

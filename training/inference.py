@@ -135,8 +135,12 @@ class SceneScore:
         self.crops = [*scene.tiles, *scene.covering]
         self.done = 0
         self.counts = metrics.no_counts(space.num_classes)
-        vertices = len(scene.points) if scene.covering else 0
-        self.logits, self.covered = torch.zeros(vertices, space.num_classes), np.zeros(vertices, dtype=bool)
+        # A row of logits for each vertex that is covered: for all of them, or for those that stand in for others
+        seen = np.arange(len(scene.points)) if scene.stand_in is None else np.unique(scene.stand_in)
+        self.row = np.full(len(scene.points), -1)
+        self.row[seen] = np.arange(len(seen))
+        rows = len(seen) if scene.covering else 0
+        self.logits, self.covered = torch.zeros(rows, space.num_classes), np.zeros(rows, dtype=bool)
 
     @property
     def finished(self) -> bool:
@@ -150,8 +154,8 @@ class SceneScore:
         if is_tile:
             self._count(index, logits)
         else:
-            self.logits.index_add_(0, torch.from_numpy(index), logits)
-            self.covered[index] = True
+            self.logits.index_add_(0, torch.from_numpy(self.row[index]), logits)
+            self.covered[self.row[index]] = True
 
     def _count(self, index: np.ndarray, logits: Tensor) -> None:
         best, known = logits[:, 1:].max(1)  # without class 0
@@ -169,10 +173,10 @@ class SceneScore:
     def result(self) -> SceneResult:
         scene, predicted = self.scene, None
         if scene.covering:
-            stand_in = slice(None) if scene.stand_in is None else scene.stand_in
-            if not self.covered[stand_in].all():
-                raise RuntimeError(f"{scene.name}: {np.sum(~self.covered[stand_in])} vertices were in no tile")
-            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint16)[stand_in]
+            if not self.covered.all():
+                raise RuntimeError(f"{scene.name}: {np.sum(~self.covered)} vertices were in no tile")
+            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint16)  # of a row
+            predicted = predicted[self.row if scene.stand_in is None else self.row[scene.stand_in]]  # (V,)
             if scene.label is not None:
                 truth = self.space.class_of[scene.label]
                 self.counts["vertex"] = metrics.confusion(truth, predicted, self.space.num_classes)

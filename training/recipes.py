@@ -7,7 +7,7 @@ RECIPES = {
     "modern": {
         "spacing": 0.05,
         "features": ["height"],
-        "augment": ["rotate", "dropout", "flip", "scale", "jitter"],
+        "augment": ["dropout", "rotate", "flip", "scale", "jitter"],
         "schedule": "cosine",
         "class_weights": "none",
         "bn_momentum": 0.1,

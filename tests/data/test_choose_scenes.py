@@ -56,7 +56,7 @@ def choose(data):
         (["*_hall"], ["Area_6_hall", "Area_2_hall", "Area_10_hall", "Area_5_hall"], 4),
         (["Area_?_office_1"], ["Area_1_office_1", "Area_5_office_1"], 2),
         (["Area_5_hall", "Area_5*", "val"], ["Area_5_hall", "Area_5_office_1"], 3),
-        (["val", "Area_[26]*"], [*ROOMS["val"], "Area_6_hall", "Area_2_hall"], 4),
+        (["val", "Area_[26]*"], [*ROOMS["val"], "Area_6_hall", "Area_2_hall"], 5),
         (["*"], sum(ROOMS.values(), []), 10),
     ],
     ids=str,
@@ -86,10 +86,15 @@ def test_text_files_list_names_in_their_order(choose, tmp_path):
         choose("val", str(path))
 
 
-@pytest.mark.parametrize("choice", ["Area_7*", "area_5*", "hall", "train.txt", "Area_5_lost", ""])
+@pytest.mark.parametrize("choice", ["Area_7*", "area_5*", "hall", "Area_5_lost", ""])
 def test_what_chooses_nothing_is_refused_by_name(choose, data, choice):
     with pytest.raises(SceneError, match=f"{data}.* '{re.escape(choice)}' .*Area_1_office"):
         choose("val", choice)
+
+
+def test_a_text_file_that_is_not_there_is_said_to_be_missing(choose):
+    with pytest.raises(SceneError, match="train.txt: there is no such file"):
+        choose("train.txt")
 
 
 def test_an_empty_text_file_is_refused_as_such(choose, tmp_path):
@@ -154,7 +159,9 @@ def test_there_is_no_validation_without_a_val_split_unless_it_is_asked_for(data,
     manifest = read_manifest(data)
     manifest["splits"] |= {"train": ROOMS["train"] + ROOMS["val"], "val": []}
     write_manifest(tmp_path, manifest)
-    assert chosen(tmp_path).val == [] and chosen(data, "--validate-every", "0", "--val", "nothing").val == []
+    assert chosen(tmp_path).val == [] and chosen(data, "--validate-every", "0", "--val", "Area_5*").val == []
+    with pytest.raises(SceneError, match="nothing"):  # though there is no validation
+        chosen(data, "--validate-every", "0", "--val", "nothing")
     assert len(chosen(tmp_path, "--val", "Area_5*").val) == 2
     with pytest.raises(SceneError, match="'Area_7"):
         chosen(tmp_path, "--val", "Area_7*")

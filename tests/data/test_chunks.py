@@ -174,3 +174,11 @@ def test_the_same_generator_gives_the_same_draws():
         once, again, other = (draw(np.random.default_rng(seed)) for seed in (3, 3, 4))
         assert all(np.array_equal(a.index, b.index) for a, b in zip(once, again, strict=True))
         assert not np.array_equal(once[0].index, other[0].index)
+
+
+@pytest.mark.parametrize("scale", [1, 2**45])
+def test_the_first_of_each_key(scale):
+    keys = scale * np.random.default_rng(0).integers(0, 1000, 5_000)
+    _, first = np.unique(keys, return_index=True)
+    assert np.array_equal(chunks.first_of_each(keys), first)
+    assert (scale == 1) == (int(keys.max()) * len(keys) < 2**63)

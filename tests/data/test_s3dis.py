@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data import s3dis
-from data.labels import from_json, label_space
+from data.labels import label_space
 from data.scans import ScanError
 
 SPACE = label_space("s3dis")
@@ -36,7 +36,7 @@ def points(count, seed=0):
 
 def test_a_room_is_its_objects_in_the_order_of_their_files(write_room):
     wall, floor, stairs = points(50), points(40, 1), points(30, 2)
-    scan = s3dis.read_room(write_room({"wall_1.txt": wall, "floor_1.txt": floor, "stairs_1.txt": stairs}), SPACE)
+    scan = s3dis.read_room(write_room({"wall_1.txt": wall, "floor_1.txt": floor, "stairs_1.txt": stairs}))
     assert scan.name == "Area_5_hallway_6" and scan.notes == () and scan.offset is None
     np.testing.assert_array_equal(scan.xyz, np.concatenate([floor, stairs, wall])[:, :3].astype(np.float32))
     np.testing.assert_array_equal(scan.colour, np.concatenate([floor, stairs, wall])[:, 3:])
@@ -45,16 +45,15 @@ def test_a_room_is_its_objects_in_the_order_of_their_files(write_room):
     assert (scan.xyz.dtype, scan.colour.dtype, scan.label.dtype) == (np.float32, np.uint8, np.uint16)
 
 
-def test_classes_are_found_by_name_in_any_label_space(write_room):
-    own = from_json({"name": "own", "classes": [{"id": 300, "name": "wall"}, {"id": [7, 8], "name": "stairs"}]})
-    scan = s3dis.read_room(write_room({"wall_1.txt": points(3), "stairs_1.txt": points(2)}), own)
-    assert scan.label.tolist() == [7, 7, 300, 300, 300]
-    with pytest.raises(ScanError, match=r"floor_1.txt: 'floor' is no class of the label space own"):
-        s3dis.read_room(write_room({"floor_1.txt": points(3)}, "Area_1/office_1"), own)
+def test_classes_are_found_by_name(write_room):
+    scan = s3dis.read_room(write_room({"wall_1.txt": points(3), "chair_2.txt": points(2)}))
+    assert scan.label.tolist() == [9, 9, 3, 3, 3]
+    with pytest.raises(ScanError, match=r"pillar_1.txt: 'pillar' is no class of S3DIS"):
+        s3dis.read_room(write_room({"pillar_1.txt": points(3)}, "Area_1/office_1"))
 
 
 def test_coordinates_far_from_0_are_moved_and_kept_exact(write_room):
-    scan = s3dis.read_room(write_room({"wall_1.txt": b"500000.125 6000000.250 1 0 0 0\n"}), SPACE)
+    scan = s3dis.read_room(write_room({"wall_1.txt": b"500000.125 6000000.250 1 0 0 0\n"}))
     assert (scan.xyz + scan.offset).tolist() == [[500000.125, 6000000.25, 1]]
 
 
@@ -76,7 +75,7 @@ def test_coordinates_far_from_0_are_moved_and_kept_exact(write_room):
 )
 def test_a_spoilt_line_is_mended_or_left_out_and_named(write_room, spoilt, row):
     text = b"\r\n".join([LINE] * 18 + [b"", b" ", spoilt] + [LINE] * 20)
-    scan = s3dis.read_room(write_room({"ceiling_1.txt": text, "floor_1.txt": points(5)}), SPACE)
+    scan = s3dis.read_room(write_room({"ceiling_1.txt": text, "floor_1.txt": points(5)}))
     (note,) = scan.notes
     assert re.search(rf"Annotations/ceiling_1\.txt: {'left out' if row is None else 'mended'} .*line 21$", note)
     ceiling = np.column_stack([scan.xyz, scan.colour])[scan.label == SPACE.names.index("ceiling")]
@@ -86,16 +85,16 @@ def test_a_spoilt_line_is_mended_or_left_out_and_named(write_room, spoilt, row):
 
 
 def test_many_spoilt_lines_are_counted(write_room):
-    scan = s3dis.read_room(write_room({"wall_1.txt": b"\n".join([LINE, b"1 2"] * 9)}), SPACE)
+    scan = s3dis.read_room(write_room({"wall_1.txt": b"\n".join([LINE, b"1 2"] * 9)}))
     assert len(scan.xyz) == 9 and "lines 2, 4, 6 and 6 more" in scan.notes[0]
 
 
 def test_stray_files_are_not_read(write_room):
     files = {".DS_Store": b"\0\1", "Icon\r": b"", "wall_1.txt~": LINE, "._wall_1.txt": b"x", "wall_1.txt": points(4)}
-    scan = s3dis.read_room(write_room(files), SPACE)
+    scan = s3dis.read_room(write_room(files))
     assert len(scan.xyz) == 4 and scan.notes == ()
     copy = "wall_1 (1).txt"  # as of wall_3 in Area_5/office_36
-    scan = s3dis.read_room(write_room({**files, "readme.txt": b"hello", copy: points(4)}, "Area_1/office_1"), SPACE)
+    scan = s3dis.read_room(write_room({**files, "readme.txt": b"hello", copy: points(4)}, "Area_1/office_1"))
     told, also_told = sorted(scan.notes)
     assert len(scan.xyz) == 4 and "readme.txt: is no <class>_<k>.txt" in told and copy in also_told
 
@@ -116,23 +115,23 @@ def test_stray_files_are_not_read(write_room):
         ({"wall_1.txt": b"1 2 3 0.5 0 0\n"}, r"wall_1.txt: line 1, '1 2 3 0.5 0 0', has a colour"),
         ({"wall_1.txt": b"1 2 3 0 -1 0\n"}, r"wall_1.txt: line 1, .* a colour"),
         ({"wall_1.txt": b"1 2 3 0 0 0\n2000 2 3 0 0 0\n"}, r"spans 2e\+03 m"),
-        ({"pillar_1.txt": LINE}, r"pillar_1.txt: 'pillar' is no class of the label space s3dis"),
-        ({"wall_1.txt": LINE, "fire_hose_1.txt": LINE}, r"'fire_hose' is no class of the label space s3dis"),
+        ({"pillar_1.txt": LINE}, r"pillar_1.txt: 'pillar' is no class of S3DIS"),
+        ({"wall_1.txt": LINE, "fire_hose_1.txt": LINE}, r"'fire_hose' is no class of S3DIS"),
         ({".DS_Store": b""}, r"Annotations: holds no <class>_<k>.txt"),
     ],
 )
 def test_what_cannot_be_read_is_an_error(write_room, files, message):
     with pytest.raises(ScanError, match=message):
-        s3dis.read_room(write_room(files), SPACE)
+        s3dis.read_room(write_room(files))
 
 
 def test_a_room_without_annotations_is_an_error(tmp_path):
     (tmp_path / "Area_1/office_1").mkdir(parents=True)
     with pytest.raises(ScanError, match=r"Annotations: no such folder"):
-        s3dis.read_room(tmp_path / "Area_1/office_1", SPACE)
+        s3dis.read_room(tmp_path / "Area_1/office_1")
     (tmp_path / "Area_1/office_1/Annotations/wall_1.txt").mkdir(parents=True)
     with pytest.raises(ScanError, match=r"wall_1.txt: cannot be read"):
-        s3dis.read_room(tmp_path / "Area_1/office_1", SPACE)
+        s3dis.read_room(tmp_path / "Area_1/office_1")
 
 
 def test_rooms_are_named_by_the_folders_as_they_are_given(write_room, tmp_path):
@@ -143,7 +142,7 @@ def test_rooms_are_named_by_the_folders_as_they_are_given(write_room, tmp_path):
     (tmp_path / "Area_2").symlink_to(tmp_path / "Area_5")
     rooms = s3dis.find_rooms(tmp_path)
     assert list(rooms) == ["Area_2_hallway_6", "Area_5_hallway_6"]
-    assert [s3dis.read_room(folder, SPACE).name for folder in rooms.values()] == list(rooms)
+    assert [s3dis.read_room(folder).name for folder in rooms.values()] == list(rooms)
 
 
 def test_folders_without_rooms_or_with_names_that_are_no_scenes(tmp_path):

@@ -36,7 +36,6 @@ def test_thinning_leaves_a_random_vertex_in_each_cube():
         edge, shift = spacing * again.uniform(*chunks.CUBE_EDGES), again.random(3)
         cells = np.floor((xyz.astype(np.float64) - xyz.min(0)) / edge + shift)
         assert len(thinned) == len(np.unique(cells, axis=0)) == len(np.unique(cells[thinned], axis=0))
-    assert np.array_equal(chunks.thin(xyz, 0, rng), np.arange(len(xyz)))
 
 
 def test_which_vertex_stays_is_even():
@@ -48,13 +47,13 @@ def test_which_vertex_stays_is_even():
 
 
 def test_a_training_chunk_has_fewer_vertices_and_as_many_points(scene):
-    for spacing in (0.0, 0.1):
-        dataset = TrainingChunks([scene], seed=0, spacing=spacing, points=4096)
+    for spacing in (0.0, 0.2):
+        dataset = TrainingChunks([scene], seed=0, spacing=spacing, points=4096, augment=())
         sample = dataset[(1, 0, 0)]
         distinct = len(torch.unique(sample["points"], dim=0))
         assert sample["points"].shape == (4096, 3)
-        assert distinct < 1_300 if spacing else distinct > 1_500  # 2.5 x 2 x 0.5 m / 0.1 m^3 = 2,500 cubes in all
-    assert dataset.distinct_points() < 1_300
+        assert distinct < 900 if spacing else distinct > 3_000  # 1.9 x 1.9 x 0.5 m in cubes of at least 15 cm
+    assert dataset.distinct_points() < 900
 
 
 def test_evaluation_speaks_for_every_vertex_by_one_in_its_cube(scene):

@@ -171,7 +171,7 @@ def test_turning_is_no_mirror(up):
         (lambda xyz: xyz / 10, r"0.4 x 0.3 x 0.22 m is small for a room"),
         (lambda xyz: xyz[:, [1, 2, 0]], r"the largest flat area faces y, not z: if y is up, give --up=y"),
         (lambda xyz: xyz[:, [2, 0, 1]], r"the largest flat area faces x, not z: if x is up, give --up=x"),
-        (lambda xyz: xyz + np.float32(4e6), r"float coordinates have steps of 0.25 m: export them as double"),
+        (lambda xyz: xyz + np.float32(4e6), r"its coordinates have steps of 0.25 m: export them as double"),
     ],
     ids=["as it should be", "centimetres", "decimetres", "y up", "x up", "on the globe"],
 )
@@ -249,20 +249,23 @@ def test_point_features(room, run, tmp_path, features):
     (tmp_path / "out.ply").rename(tmp_path / "in.ply")
     code, again, _ = run(tmp_path / "export")
     assert code == 0 and np.array_equal(first["vertex"]["label"], again["vertex"]["label"])
+    every = np.ones(len(xyz), dtype=bool)
     if "colour" in features:
-        scene = Scene("in", xyz, colour=predict.field("colour", "in.ply", again, "z"))
+        scene = Scene("in", xyz, colour=predict.field("colour", "in.ply", again, every, "z"))
         values = points_of(scene, ["colour"])[:, 3:]
         assert values.dtype == np.float32 and np.allclose(255 * values, colour)
     if "normal" in features:
-        floor = predict.field("normal", "in.ply", again, "z")[(xyz[:, 2] < 0.01)]
+        floor = predict.field("normal", "in.ply", again, every, "z")[(xyz[:, 2] < 0.01)]
         assert np.median(floor[:, 2]) == pytest.approx(1)
-        assert np.median(predict.field("normal", "in.ply", again, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(1)
+        assert np.median(predict.field("normal", "in.ply", again, every, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(
+            1
+        )
         polygons = element("face", {"vertex_indices": objects([*faces.astype("i4"), np.arange(16, dtype="i4")])})
         PlyData([again["vertex"], polygons]).write(tmp_path / "in.ply")
         code, _, said = run(tmp_path / "export")
         assert code == 0, said
         write_coloured(tmp_path / "in.ply", xyz, colour)
-        assert "in.ply: the network takes normals; give the vertices nx" in run(tmp_path / "export")[2]
+        assert "in.ply: the network takes a normal of each vertex; give the vertices nx" in run(tmp_path / "export")[2]
 
 
 def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_path, monkeypatch):

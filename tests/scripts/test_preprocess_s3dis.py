@@ -1,5 +1,7 @@
 """The command on six made areas of 13 classes: its scenes, its splits, and six folds by patterns."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,17 @@ def test_a_fold_is_trained_without_more_preprocessing(scenes, tmp_path, monkeypa
     log = (tmp_path / "run/log.txt").read_text()
     assert "10 training scenes (10 expected), 2 validation scenes, 13 classes of s3dis" in log
     assert all(name in log for name in SPACE.names[1:])
+
+
+def test_classes_can_be_merged_and_left_out(areas, tmp_path):
+    own = {"name": "surfaces", "classes": [{"id": [1, 2, 3], "name": "surface"}, {"id": [8, 9], "name": "furniture"}]}
+    own["other"] = [id for id in range(4, 14) if id not in (8, 9)]
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    given = ["--scans", str(areas), "--out", str(tmp_path / "out"), "--label-space", str(tmp_path / "own.json")]
+    assert preprocess_s3dis.main([*given, "--workers", "1"]) == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["label_space"].names == ("none", "surface", "furniture")
+    assert manifest["scenes"]["Area_1_office_1"]["histogram"] == dict.fromkeys(range(1, 14), POINTS)
 
 
 def test_lists_and_a_space_of_ones_own(areas, tmp_path, capsys):
