@@ -56,9 +56,9 @@ class Options(NamedTuple):
 
     out: Path
     space: LabelSpace
-    normals: bool  # store vertex normals, of a mesh that has none
-    axis_align: bool  # apply the scans' axis alignment
-    may_be_unlabelled: Sequence[str]  # splits
+    normals: bool = False  # store vertex normals, of a mesh that has none
+    axis_align: bool = False  # apply the scans' axis alignment
+    may_be_unlabelled: Sequence[str] = ("test",)  # splits
 
 
 @dataclass
@@ -78,15 +78,11 @@ class Outcome:
 
 def make_scenes(
     tasks: list[Task],
-    out: Path,
-    space: LabelSpace,
+    options: Options,
     expected: dict[str, int],
     failed: dict[str, str] | None = None,
     workers: int = 1,
     shard: tuple[int, int] | None = None,
-    normals: bool = False,
-    axis_align: bool = False,
-    may_be_unlabelled: Sequence[str] = ("test",),
     categories: Iterable[str] = (),
 ) -> int:
     """Every task's scene file, and manifest.json; a line for what fails or is odd.
@@ -97,7 +93,7 @@ def make_scenes(
         categories: that a label table has, to name the one that was meant.
     Returns the exit code: 0, 1 if a scan failed, 2 if nothing was begun, INTERRUPTED.
     """
-    options, failed = Options(out, space, normals, axis_align, may_be_unlabelled), dict(failed or {})
+    out, failed = options.out, dict(failed or {})
     listed = {split: [task.scan_id for task in tasks if task.split == split] for split in SPLITS}
     scenes_dir = out / "scenes"
     try:
@@ -128,7 +124,7 @@ def make_scenes(
         print(f"no scene was made, manifest.json in {out} was not touched", file=sys.stderr)
         return 1
     kept = {split: [scan_id for scan_id in listed[split] if scan_id in scenes] for split in SPLITS}
-    manifest = {"format_version": FORMAT_VERSION, "label_space": space, "splits": kept, "expected": expected}
+    manifest = {"format_version": FORMAT_VERSION, "label_space": options.space, "splits": kept, "expected": expected}
     manifest |= {"failed": dict(sorted(failed.items())), "scenes": dict(sorted(scenes.items()))}
     try:
         write_manifest(out, manifest)

@@ -17,7 +17,7 @@ import numpy as np
 from data.labels import NUM_IDS, SCANNET20, LabelError, LabelSpace, as_labels
 from data.labels import label_space as named_space
 from data.ply import coordinate_step, in_place, ply_column, read_mesh, read_ply
-from data.preprocessing import Task, make_scenes, read_splits
+from data.preprocessing import Options, Task, make_scenes, read_splits
 from data.scans import Scan, ScanError, named_categories
 from data.scenes import SPLITS
 
@@ -74,7 +74,7 @@ def preprocess_scans(
         for scan_id in listed[split]
     ]
     categories = label_table or ()
-    return make_scenes(tasks, out, space, expected, failed, workers, shard, normals, axis_align, categories=categories)
+    return make_scenes(tasks, Options(out, space, normals, axis_align), expected, failed, workers, shard, categories)
 
 
 def column_of(space: LabelSpace) -> str:

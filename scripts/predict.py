@@ -70,26 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     out = args.out or args.input.with_name(f"{args.input.stem}_pred.ply")
-    if not 0 < args.scale < float("inf"):
-        print(f"error: --scale is {args.scale}; it has to be a positive number", file=sys.stderr)
-        return 2
-    if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
-        print(
-            f"error: --spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m", file=sys.stderr
-        )
-        return 2
-    if out.is_dir():
-        print(f"error: --out {out} is a folder; give the name of a file", file=sys.stderr)
-        return 2
-    if out.resolve() == args.input.resolve():
-        print(f"error: --out {out} is the input; choose another name", file=sys.stderr)
-        return 2
-    if args.input.is_dir():
-        print(f"error: --input {args.input} is a folder; give one PLY file", file=sys.stderr)
-        return 2
-    if args.input.suffix.lower() in READERS.keys() - {".ply"}:
-        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
-        print(f"error: --input {args.input} is no PLY file; {advice}", file=sys.stderr)
+    if refused := _refuse_flags(args, out):
+        print(f"error: {refused}", file=sys.stderr)
         return 2
     device = choose_device(args.device)
     content = checkpoint.read_published(args.checkpoint)
@@ -131,6 +113,24 @@ def _run(args: argparse.Namespace) -> int:
         raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
     print(f"{class_summary(classes, space)}\n{out}")
     return 0
+
+
+def _refuse_flags(args: argparse.Namespace, out: Path) -> str:
+    """What is wrong with the flags, or ""."""
+    if not 0 < args.scale < float("inf"):
+        return f"--scale is {args.scale}; it has to be a positive number"
+    if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
+        return f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m"
+    if out.is_dir():
+        return f"--out {out} is a folder; give the name of a file"
+    if out.resolve() == args.input.resolve():
+        return f"--out {out} is the input; choose another name"
+    if args.input.is_dir():
+        return f"--input {args.input} is a folder; give one PLY file"
+    if args.input.suffix.lower() in READERS.keys() - {".ply"}:
+        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
+        return f"--input {args.input} is no PLY file; {advice}"
+    return ""
 
 
 def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.ndarray, np.ndarray]:

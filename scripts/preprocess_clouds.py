@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data.clouds import LABELS, find_clouds, read_cloud, read_labels, read_part
 from data.labels import BUILT_IN, LabelSpace, from_json, histogram, label_space
-from data.preprocessing import INTERRUPTED, Task, add_flags, make_scenes, read_splits
+from data.preprocessing import INTERRUPTED, Options, Task, add_flags, make_scenes, read_splits
 from data.scans import ScanError
 from data.scenes import SPLITS
 
@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
-    options = {"normals": args.normals, "may_be_unlabelled": SPLITS}
-    return make_scenes(tasks, args.out, space, expected, failed, args.workers, args.shard, **options)
+    options = Options(args.out, space, args.normals, may_be_unlabelled=SPLITS)
+    return make_scenes(tasks, options, expected, failed, args.workers, args.shard)
 
 
 def parse_args(argv):

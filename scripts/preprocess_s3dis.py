@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.labels import label_space
-from data.preprocessing import add_flags, make_scenes
+from data.preprocessing import Options, add_flags, make_scenes
 from data.s3dis import choose_tasks
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return make_scenes(tasks, args.out, space, expected, failed, args.workers, args.shard)
+    return make_scenes(tasks, Options(args.out, space), expected, failed, args.workers, args.shard)
 
 
 def parse_args(argv):

@@ -9,7 +9,6 @@ RECIPES = {
         "features": ["height"],
         "augment": ["dropout", "rotate", "flip", "scale", "jitter"],
         "schedule": "cosine",
-        "class_weights": "none",
         "bn_momentum": 0.1,
         "lr": 2e-3,
     },
