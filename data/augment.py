@@ -1,7 +1,7 @@
 """Training augmentation of one chunk, each with an explicit generator. N points, F feature channels.
 
 A new one is a function and a line in AUGMENTATIONS. Sources: the original PointNet++ code (2017) for rotation and
-dropout; the others are usual for scans, and their ranges chosen by trial (docs/RESULTS.md).
+dropout; the others are usual for scans, with ranges that have not been tuned.
 """
 
 from collections.abc import Callable, Sequence
