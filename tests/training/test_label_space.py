@@ -291,7 +291,7 @@ def test_200_classes_have_200_names_in_table_picture_and_report(tmp_path):
     columns, rows = ([label.get_text() for label in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis))
     assert rows == list(space.names[1:]) and columns == [*rows, "none"]
     facts = {"scenes": 1, "expected_scenes": 1, "split": "val", "checkpoint_sha256": "0", "protocols": ["x"], "seed": 0}
-    facts |= {"tiles": 1, "vertices": 1, "chunk_size": 1.5, "unannotated": "drop", "other": "train"}
+    facts |= {"tiles": 1, "vertices": 1, "chunk_size": 1.5, "points": 8192, "unannotated": "drop", "other": "train"}
     text = eval_scannet.markdown(
         report | facts | {"label_space": space.name, "selected_on": None}, tmp_path / "last.pt"
     )
