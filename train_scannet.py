@@ -105,9 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", choices=list(CONTEXT_OF_MODEL), default="latentgnn")
     add_network_flags(parser, pointnet2.PointNet2Config)
     add("--features", nargs="*", choices=list(POINT_FEATURES), help="point features beside xyz")
-    add("--chunk-size", type=float, help="edge of the chunks of 8192 points, and of the tiles, in m")
+    add("--chunk-size", type=float, help="edge of the chunks, and of the tiles, in m")
     add("--points", type=whole_number(1), help="drawn from a chunk or tile")
-    add("--spacing", type=float, help="m; not 0: scenes are thinned to a vertex in each cube of about this edge")
+    add("--spacing", type=float, help="m; not 0: chunks are thinned to a vertex in each cube of about this edge")
     add("--unannotated", choices=["drop", "ignore"], help="vertices without annotation")
     add("--other", choices=["train", "ignore"], help="annotated vertices of none of the classes")
     parser.set_defaults(**INPUTS)  # of these six
@@ -332,8 +332,8 @@ def prepare(args: argparse.Namespace, config: dict) -> tuple[Data, Found | None,
 def notes_of_start(args: argparse.Namespace, model: pointnet2.PointNet2, initial: dict, space: LabelSpace) -> list[str]:
     """Takes the weights of --init-from. What there is to say of them."""
     notes, theirs = [checkpoint.take_weights(model, initial, args.init_from, space)], INPUTS | initial["config"]
-    differing = [f"{name} was {theirs[name]}, is {getattr(args, name)}" for name in INPUTS]
-    differing = [text for text, name in zip(differing, INPUTS, strict=True) if theirs[name] != getattr(args, name)]
+    inputs = [(name, theirs[name], getattr(args, name)) for name in INPUTS]
+    differing = [f"{name} was {was}, is {is_now}" for name, was, is_now in inputs if was != is_now]
     return notes + ([f"warning: they were trained with other inputs: {'; '.join(differing)}"] if differing else [])
 
 

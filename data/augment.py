@@ -34,7 +34,7 @@ def drop_points(chunk: Chunk, features: Sequence[str], rng: np.random.Generator)
 def rotate(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chunk:
     """Turned about +z by U[0, 2 pi)."""
     angle, points = rng.uniform(0, 2 * np.pi), chunk.points.copy()
-    for columns in (slice(0, 3), *_columns(features, "turns")):
+    for columns in _columns(features, "turns"):
         points[:, columns] = rotate_about_z(points[:, columns], angle)
     return chunk._replace(points=points)
 
@@ -43,7 +43,7 @@ def flip(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chu
     """Mirrored or not, in x and in y, each with probability 1/2."""
     signs = np.array([*rng.choice([-1, 1], 2), 1], dtype=np.float32)
     points = chunk.points.copy()
-    for columns in (slice(0, 3), *_columns(features, "turns")):
+    for columns in _columns(features, "turns"):
         points[:, columns] *= signs
     return chunk._replace(points=points)
 
@@ -51,7 +51,7 @@ def flip(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chu
 def scale(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chunk:
     """Larger or smaller by U[0.9, 1.1]."""
     factor, points = np.float32(rng.uniform(*SCALES)), chunk.points.copy()
-    for columns in (slice(0, 3), *_columns(features, "scales")):
+    for columns in _columns(features, "scales"):
         points[:, columns] *= factor
     return chunk._replace(points=points)
 
@@ -63,7 +63,7 @@ def jitter(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> C
     """
     _, vertex = np.unique(chunk.vertex, return_inverse=True)
     sigma, points = rng.uniform(0, MAX_JITTER), chunk.points.copy()
-    for columns in (slice(0, 3), *_columns(features, "scales")):
+    for columns in _columns(features, "scales"):
         noise = rng.normal(0, sigma, (vertex.max() + 1, columns.stop - columns.start))
         points[:, columns] += noise.astype(np.float32)[vertex]
     return chunk._replace(points=points)
@@ -86,5 +86,6 @@ def rotate_about_z(vectors: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _columns(features, moved_by):
-    """The columns of the features that are moved so: "turns" or "scales"."""
-    return [columns for name, columns in columns_of(features).items() if getattr(POINT_FEATURES[name], moved_by)]
+    """The columns of xyz, and of the features that are moved so: "turns" or "scales"."""
+    moved = [columns for name, columns in columns_of(features).items() if getattr(POINT_FEATURES[name], moved_by)]
+    return [slice(0, 3), *moved]

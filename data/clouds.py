@@ -109,8 +109,9 @@ def find_clouds(scans: Path) -> dict[str, Path]:
     """Scene name -> file, in the folder and those below: Area_5/office.ply is Area_5_office. Raises ValueError."""
     if not scans.is_dir():
         raise ValueError(f"--scans {scans}: no such folder")
-    clouds, there = {}, {path.stem for path in scans.rglob("*")}
-    for path in sorted(scans.rglob("*")):
+    clouds, paths = {}, sorted(scans.rglob("*"))
+    there = {path.stem for path in paths}
+    for path in paths:
         parts = path.relative_to(scans).with_suffix("").parts
         hidden = any(part.startswith(".") for part in parts)  # macOS puts a ._room.ply beside room.ply
         if hidden or path.suffix.lower() not in READERS or path.is_dir():

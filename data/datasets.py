@@ -314,14 +314,15 @@ class WholeScenes(Dataset):
             crops = chunks.tile_crops(points[kept, :3], rng, self.points, self.chunk_size)
             tiles = [crop._replace(index=kept[crop.index]) for crop in crops]
         whole = SceneTiles(scene.name, points, label, tiles, covering=[])
-        return with_covering(whole, rng, self.points, self.chunk_size, self.spacing) if self.covering else whole
+        if not self.covering:
+            return whole
+        return with_covering(whole, rng, self.points, self.chunk_size, *chunks.cubes(points[:, :3], self.spacing))
 
 
 def with_covering(
-    scene: SceneTiles, rng: np.random.Generator, num_points: int, chunk_size: float, spacing: float
+    scene: SceneTiles, rng: np.random.Generator, num_points: int, chunk_size: float, first: np.ndarray, cube: np.ndarray
 ) -> SceneTiles:
-    """The scene with crops that cover all its vertices, or with a spacing the first one in each cube of that edge."""
-    first, cube = chunks.cubes(scene.points[:, :3], spacing)
+    """The scene with crops that cover all its vertices, by the first in each cube. first, cube: of `chunks.cubes`."""
     crops = chunks.covering_crops(scene.points[first, :3], rng, num_points, chunk_size)
     covering = [crop._replace(index=first[crop.index]) for crop in crops]
-    return replace(scene, covering=covering, stand_in=first[cube] if spacing else None)
+    return replace(scene, covering=covering, stand_in=first[cube] if len(first) < len(cube) else None)

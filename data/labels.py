@@ -8,6 +8,7 @@ Built in: data/labels_<name>.json, which are examples of the file, too, and name
 
 import colorsys
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -180,6 +181,11 @@ def histogram(label: np.ndarray) -> dict[int, int]:
     """{id: count} of (V,) uint16 ids, in their order."""
     counts = np.bincount(label)
     return {int(id): int(counts[id]) for id in np.flatnonzero(counts)}
+
+
+def name_width(names: Iterable[str]) -> int:
+    """How wide a printed table's column of class names is."""
+    return max(16, *(1 + len(name) for name in names))
 
 
 def as_labels(values: np.ndarray, where: str) -> np.ndarray:

@@ -8,7 +8,7 @@ Sources: the original PointNet++ ScanNet code (2017) for accuracies, ScanNet's b
 import numpy as np
 
 from data.chunks import cube_keys, first_of_each
-from data.labels import SCANNET20, LabelSpace
+from data.labels import SCANNET20, LabelSpace, name_width
 
 VOXEL_SIZE = 0.02  # m
 COARSE_VOXEL_SIZE = 0.0484  # m, the size that 3DMV and others report
@@ -139,7 +139,7 @@ def class_table(report: dict) -> str:
     columns = {"voxel acc.": (report["class_voxel_accuracies"], report["class_voxel_accuracy"])}
     if report["mean_iou"] is not None:
         columns["IoU"] = (report["iou"], report["mean_iou"])
-    width = max(16, *(1 + len(name) for name in report["iou"]))
+    width = name_width(report["iou"])
     lines = [f"{'class':{width}}" + "".join(f"{title:>12}" for title in columns)]
     for name in report["iou"]:
         lines.append(f"{name:{width}}" + "".join(f"{percent(by_class[name]):>12}" for by_class, _ in columns.values()))

@@ -1,6 +1,7 @@
 """Raw scans -> one HDF5 scene file a scan, and manifest.json. What goes in and comes out: data/README.md."""
 
 import argparse
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data.labels import LabelError, LabelSpace, histogram
+from data.labels import LabelError, LabelSpace, histogram, name_width
 from data.oddities import Oddity, oddities
 from data.ply import in_place, near_origin, vertex_normals
 from data.scans import Scan, ScanError, named_categories
@@ -170,6 +171,23 @@ def read_splits(splits_dir) -> dict[str, list[str]]:
     return wanted
 
 
+def listed_tasks(
+    listed: dict[str, list[str]], places: dict[str, Path], read: Callable[[Path], Scan], splits_dir: Path, lacking: str
+) -> tuple[list[Task], dict[str, str]]:
+    """Tasks for the scans that are listed by split and have a place; {scan id: why} of those that have none.
+
+    Args: read: from a place; splits_dir: of the lists, which then name one too many; lacking: what is wrong with it.
+    """
+    tasks, failed = [], {}
+    for split in SPLITS:
+        for scan_id in listed[split]:
+            if path := places.get(scan_id):
+                tasks.append(Task(scan_id, path, split, functools.partial(read, path)))
+            else:
+                failed[scan_id] = f"{splits_dir / split}.txt: lists '{scan_id}', and {lacking}"
+    return tasks, failed
+
+
 def run(tasks, options, workers):
     """Yield `attempt`'s result for every task, in the order they finish."""
     if workers == 1 or len(tasks) < 2:
@@ -287,7 +305,7 @@ def print_oddities(done: list[Outcome], categories: Iterable[str]):
 def print_summary(manifest):
     """Counts against the expected ones, and the share of every class among a split's labelled vertices."""
     space, shares = manifest["label_space"], []  # a split: (1 + C,) fractions
-    width = max(16, 1 + max(map(len, space.names)))
+    width = name_width(space.names)
     print(f"{'split':<{width}}" + "".join(f"{split:>12}" for split in SPLITS))
     rows = {"scans": [], "expected": [], "vertices": [], "labelled": []}
     for split in SPLITS:

@@ -4,7 +4,6 @@ Each file holds the points of one object, `x y z r g b` a line, in metres and +z
 room. Source: Armeni et al., CVPR 2016. A room of 206 MB, 6.5 million points, takes 3 to 5 s of one core and 0.7 GB.
 """
 
-import functools
 import re
 import warnings
 from itertools import islice
@@ -14,9 +13,9 @@ import numpy as np
 
 from data.labels import label_space
 from data.ply import placed
-from data.preprocessing import Task, read_splits
+from data.preprocessing import Task, listed_tasks, read_splits
 from data.scans import Scan, ScanError
-from data.scenes import SCENE_NAME, SPLITS
+from data.scenes import SCENE_NAME
 
 AREA = re.compile(r"Area_\d+")
 VAL_AREA = "Area_5"  # as most papers have it
@@ -81,20 +80,14 @@ def find_rooms(scans: Path) -> dict[str, Path]:
 
 def choose_tasks(scans: Path, splits: Path | None) -> tuple[list[Task], dict[str, int], dict[str, str]]:
     """What `make_scenes` takes: tasks, expected and failed. Raises ValueError."""
-    rooms, failed = find_rooms(scans), {}
+    rooms = find_rooms(scans)
     if splits:
         listed = read_splits(splits)
         expected = {split: len(names) for split, names in listed.items()}
     else:
         val = [name for name in rooms if name.startswith(f"{VAL_AREA}_")]
         listed, expected = {"train": [name for name in rooms if name not in val], "val": val, "test": []}, ROOMS
-    tasks = []
-    for split in SPLITS:
-        for name in listed[split]:
-            if folder := rooms.get(name):
-                tasks.append(Task(name, folder, split, functools.partial(read_room, folder)))
-            else:
-                failed[name] = f"{splits / split}.txt: lists '{name}', and {scans} has no such room"
+    tasks, failed = listed_tasks(listed, rooms, read_room, splits, f"{scans} has no such room")
     return tasks, expected, failed
 
 

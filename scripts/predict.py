@@ -26,7 +26,7 @@ from data.clouds import NAMES, READERS, values_of
 from data.coloured_ply import KEPT, with_prediction
 from data.datasets import INPUTS, SceneTiles, with_covering
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
-from data.labels import LabelSpace
+from data.labels import LabelSpace, name_width
 from data.oddities import oddities, sizes
 from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
 from data.scans import ScanError
@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
         f"{checkpoint.weights_sha256(model)[:8]}"
     )
     spacing = config["spacing"] if args.spacing is None else args.spacing
-    first, _ = chunks.cubes(xyz, spacing)
+    first, cube = chunks.cubes(xyz, spacing)
     if spacing:
         print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
     if not seen.all():
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> int:
             temporary.touch()  # if that fails, then before the work
             rng = np.random.default_rng(args.seed)
             scene = SceneTiles(args.input.name, points, None, tiles=[], covering=[])
-            scene = with_covering(scene, rng, config["points"], config["chunk_size"], spacing)
+            scene = with_covering(scene, rng, config["points"], config["chunk_size"], first, cube)
             classes = np.zeros(len(seen), np.uint16)
             score = run_scene(model.to(device), scene, space, device, args.batch_size)
             classes[seen] = score.result().predicted
@@ -157,10 +157,11 @@ def turned(vectors: np.ndarray, up: str) -> np.ndarray:
 def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.ndarray:
     """(n, ...) of a scene's field that the network's features are made from, of the vertices `seen` (V,)."""
     vertex = ply["vertex"]
-    columns = {prop.name: vertex[prop.name][seen] for prop in vertex.properties}
-    # the colours of the scan, where those beside them are of a prediction
-    columns |= {name.removeprefix(KEPT): values for name, values in columns.items() if name.startswith(KEPT)}
-    notes = []
+    columns, notes = {}, []
+    for key in (key for names in NAMES[name] for key in names):
+        stored = KEPT + key if KEPT + key in vertex else key  # the scan's own, where that beside it is a prediction's
+        if stored in vertex:
+            columns[key] = vertex[stored][seen]
     values = values_of(name, path, columns, int(seen.sum()), notes)
     if values is None and name == "normal" and len(faces := ply_triangles(path, ply, len(vertex))):
         values = vertex_normals(np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64), faces)[seen]
@@ -183,7 +184,7 @@ def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray,
 def class_summary(classes: np.ndarray, space: LabelSpace) -> str:
     """A line for each class (V,) that occurs, the commonest first."""
     counts = np.bincount(classes, minlength=space.num_classes)
-    width = max(16, 1 + max(map(len, space.names)))
+    width = name_width(space.names)
     lines = [f"{'class':{width}}{'id':>6}{'vertices':>12}{'%':>7}"]
     for index in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
         share = 100 * counts[index] / len(classes)

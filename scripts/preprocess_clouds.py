@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data.clouds import LABELS, find_clouds, read_cloud, read_labels, read_part
 from data.labels import BUILT_IN, LabelSpace, from_json, histogram, label_space
-from data.preprocessing import INTERRUPTED, Options, Task, add_flags, make_scenes, read_splits
+from data.preprocessing import INTERRUPTED, Options, Task, add_flags, listed_tasks, make_scenes, read_splits
 from data.scans import ScanError
 from data.scenes import SPLITS
 
@@ -88,13 +88,8 @@ def choose_tasks(args, clouds) -> tuple[list[Task], dict[str, int], dict[str, st
         tasks = [Task(f"{name}_{part}", path, part, read) for part, read in parts.items()]
         return tasks, {"train": 1, "val": 1, "test": 0}, {}
     listed = choose_splits(args, clouds)
-    tasks, failed = [], {}
-    for split in SPLITS:
-        for name in listed[split]:
-            if path := clouds.get(name):
-                tasks.append(Task(name, path, split, functools.partial(read_cloud, path, args.label_property)))
-            else:
-                failed[name] = f"{args.splits / split}.txt: lists '{name}', and no cloud in {args.scans} is called so"
+    read = functools.partial(read_cloud, label_property=args.label_property)
+    tasks, failed = listed_tasks(listed, clouds, read, args.splits, f"no cloud in {args.scans} is called so")
     return tasks, {split: len(listed[split]) for split in SPLITS}, failed
 
 
@@ -115,11 +110,15 @@ def choose_splits(args, clouds) -> dict[str, list[str]]:
     counts = ", ".join(f"{split} {len(listed[split])}" for split in SPLITS)
     print(f"splits: every {EVERY}th labelled scan is val, the other ones train, unlabelled ones test: {counts}")
     if not labelled:
-        wanted = args.label_property or f"one of {', '.join(LABELS)}"
-        print(f"no cloud has labels (the property {wanted}), so none can be trained on; --label-property names theirs")
+        print(f"{no_labels(args.label_property)}, so none can be trained on; --label-property names theirs")
     if len(labelled) == 1:
         print("the one labelled scan is train, and none is val; --cut makes two of it")
     return listed
+
+
+def no_labels(label_property) -> str:
+    wanted = label_property or f"one of {', '.join(LABELS)}"
+    return f"no cloud has labels (the property {wanted})"
 
 
 def is_labelled(path, label_property) -> bool | None:
@@ -148,8 +147,7 @@ def draft_classes(file: Path, clouds: dict[str, Path], label_property: str | Non
             counts.update(histogram(labels))
             sources.add(name if path.suffix.lower() in (".las", ".laz") else None)
     if not counts:
-        wanted = label_property or f"one of {', '.join(LABELS)}"
-        raise ValueError(f"no cloud has labels (the property {wanted}); give --label-property NAME")
+        raise ValueError(f"{no_labels(label_property)}; give --label-property NAME")
     is_las = sources == {"classification"}
     if is_las and not counts.keys() - {*ASPRS_UNANNOTATED}:
         raise ValueError("all points are unclassified (0 or 1), nothing is to be learnt; give --label-property NAME")

@@ -136,10 +136,11 @@ class SceneScore:
         self.done = 0
         self.counts = metrics.no_counts(space.num_classes)
         # A row of logits for each vertex that is covered: for all of them, or for those that stand in for others
-        seen = np.arange(len(scene.points)) if scene.stand_in is None else np.unique(scene.stand_in)
-        self.row = np.full(len(scene.points), -1)
-        self.row[seen] = np.arange(len(seen))
-        rows = len(seen) if scene.covering else 0
+        seen = np.full(len(scene.points), scene.stand_in is None)
+        if scene.stand_in is not None:
+            seen[scene.stand_in] = True
+        self.row = np.cumsum(seen) - 1
+        rows = np.count_nonzero(seen) if scene.covering else 0
         self.logits, self.covered = torch.zeros(rows, space.num_classes), np.zeros(rows, dtype=bool)
 
     @property
