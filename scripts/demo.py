@@ -15,10 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCANS, DATA = Path("datasets/synthetic_scans"), Path("datasets/synthetic")  # train_scannet.py's default data
-SCENES, EPOCHS = 64, 24
+SCENES, EPOCHS = 64, 36
 DEVIATIONS = (
     f"{SCENES} generated rooms instead of 1513 ScanNet scans, {EPOCHS} epochs instead of 200",
-    "--batch-size 8 instead of 64, and so --bn-momentum 0.1 instead of 0.5: the statistics of small batches are noisy",
+    "--batch-size 8 instead of 64",
+    "--recipe modern: one vertex in each cube of 5 cm, heights, more augmentation, a cosine schedule",
 )
 
 
@@ -31,7 +32,7 @@ def main() -> int:
     out = next(folder for folder in folders if not (ROOT / folder).exists())
     run(
         f"train_scannet.py --data {DATA} --out {out} --model latentgnn --kernels 1 --epochs {EPOCHS} "
-        f"--batch-size 8 --bn-momentum 0.1 --validate-every {EPOCHS}"
+        f"--recipe modern --batch-size 8 --validate-every {EPOCHS}"
     )
     run(f"eval_scannet.py --checkpoint {out}/checkpoints/last.pt --data {DATA} --predictions")
 
@@ -50,7 +51,7 @@ def main() -> int:
     print(f"  LatentGNN, one kernel      {100 * scores['voxel_accuracy']:5.1f} %")
     print(f"  always the commonest class {100 * scores['voxel_accuracy_majority']:5.1f} %")
     print(f"  the network untrained      {100 * untrained['voxel_accuracy']:5.1f} %")
-    print("different from the paper's setting:", *DEVIATIONS, sep="\n  ")
+    print("different from the paper's setting, which is train_scannet.py's default:", *DEVIATIONS, sep="\n  ")
     print(f"report: {report.with_name('results.md')}\npicture: {picture}")
     return 0
 

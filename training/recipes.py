@@ -6,6 +6,7 @@ RECIPES = {
     "paper": {},  # the flags' own defaults
     "modern": {
         "spacing": 0.05,
+        "points": 4096,  # a chunk of 1.5 m passes some 2,400 cubes of 5 cm
         "features": ["height"],
         "augment": ["dropout", "rotate", "flip", "scale", "jitter"],
         "schedule": "cosine",
