@@ -1,6 +1,6 @@
 """Times this project's parts beside their alternatives, in one run, as ratios.
 
-    python scripts/benchmark.py step|latentgnn|scaling|eval|loader|ops [--threads T] [--rounds R] [--json FILE]
+    python scripts/benchmark.py step|inputs|latentgnn|scaling|eval|loader|ops [--threads T] [--rounds R] [--json FILE]
 
 Every subject prints tables of medians with their quartiles and of ratios, and writes every single time to --json.
 """
@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from scripts.benchmarks import evaluation, latentgnn, loader, operators, scaling, step
+from scripts.benchmarks import evaluation, inputs, latentgnn, loader, operators, scaling, step
 from training.arguments import whole_number
 
 SUBJECTS = {  # name: module with a docstring that says what is timed, run(args) -> dict, perhaps add_arguments(parser)
     "ops": operators,
     "step": step,
+    "inputs": inputs,
     "latentgnn": latentgnn,
     "scaling": scaling,
     "loader": loader,

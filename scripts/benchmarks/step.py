@@ -54,7 +54,8 @@ def add_arguments(parser) -> None:
 def run(args) -> dict:
     print(ops.describe())
     data = args.data or default_rooms()
-    batch = training_batch(data, max(args.batch_sizes))
+    chunks = TrainingChunks(scene_files(data, read_manifest(data), ["train"]), SEED)
+    batch = training_batch(chunks, max(args.batch_sizes))
     rate = matrix_product_rate()
     print(f"matrix product of {GEMM_SIZE}^3: {rate / 1e9:.0f} GFLOP/s\n")
     print(
@@ -85,7 +86,7 @@ def run(args) -> dict:
                 f"{timing.spread(seconds['textbook'], digits=0)} | {ratio:.2f} | "
                 f"{flops['ours'] / 1e9:.1f}, {flops['textbook'] / 1e9:.1f} | {1e3 * floor:.0f} | {100 * share:.0f} % |"
             )
-    pairs = [training_batch(data, 2, 2 * pair) for pair in range(PAIRS_CHECKED)]
+    pairs = [training_batch(chunks, 2, 2 * pair) for pair in range(PAIRS_CHECKED)]
     result = {"rate": rate, "rows": rows, "errors": {name: errors(NETWORKS[name], pairs) for name in CHECKED}}
     print("\n| errors | logits | gradients | running statistics |\n|---|---:|---:|---:|")
     for name, forms in result["errors"].items():
@@ -97,11 +98,9 @@ def run(args) -> dict:
     return result
 
 
-def training_batch(data: Path, size: int, first: int = 0) -> dict[str, Tensor]:
-    """Chunks of the first epoch from `first` on: points (B, 8192, 3), classes (B, 8192), weight (B, 8192)."""
-    scenes = scene_files(data, read_manifest(data), ["train"])
-    chunks = TrainingChunks(scenes, SEED)
-    samples = [chunks[(1, position, position % len(scenes))] for position in range(first, first + size)]
+def training_batch(chunks: TrainingChunks, size: int, first: int = 0) -> dict[str, Tensor]:
+    """Chunks of the first epoch from `first` on: points (B, N, 3), classes (B, N), weight (B, N)."""
+    samples = [chunks[(1, position, position % len(chunks))] for position in range(first, first + size)]
     return {key: torch.stack([torch.as_tensor(s[key]) for s in samples]) for key in ("points", "classes", "weight")}
 
 
