@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.rooms.rooms import SHARES, make_dataset, share_bounds
+from data.rooms.dataset import STYLES, make_dataset
+from data.rooms.rooms import SHARES, share_bounds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,19 +19,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=64, help="a quarter of them for validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes; the bytes do not depend on it")
-    shuffled = "control set: labels of near and room objects shuffled within pairs"
+    parser.add_argument(
+        "--style", choices=STYLES, default=STYLES[0], help="like depth-camera scans, or boxes that tell"
+    )
+    parser.add_argument("--furniture", type=Path, help="style scanned: a folder of .sh3f archives, mixed in")
+    shuffled = "style plain: control set: labels of near and room objects shuffled within pairs"
     parser.add_argument("--shuffle-labels", action="store_true", help=shuffled)
-    telling = "a vertex's colour says what its object alone tells: its class, or of one without a cue its pair"
+    telling = (
+        "style plain: a vertex's colour says what its object alone tells: its class, or of one without a cue its pair"
+    )
     parser.add_argument("--telling-colours", action="store_true", help=telling)
     args = parser.parse_args(argv)
     try:
-        report = make_dataset(args.out, args.scenes, args.seed, args.workers, args.shuffle_labels, args.telling_colours)
+        report = make_dataset(
+            args.out, args.scenes, args.seed, args.workers, args.style, args.shuffle_labels, args.telling_colours,
+            args.furniture,
+        )  # fmt: skip
     except (ValueError, OSError) as error:
         parser.exit(2, f"make_synthetic: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "make_synthetic: interrupted; the same command makes the set again\n")
     print(f"{args.scenes} rooms, {report['vertices']:,} vertices in {args.out}")
     print_shares(report["shares"])
+    if args.style == "scanned":
+        return 0
     kinds = list(report["kinds"])
     print(f"\n{'objects of pairs':18}" + "".join(f"{kind:>8}" for kind in kinds))
     print(f"{'share':18}" + "".join(f"{share:8.2f}" for share in report["kinds"].values()))

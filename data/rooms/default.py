@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data.preprocessing import INTERRUPTED
-from data.rooms.rooms import make_dataset
+from data.rooms.dataset import make_dataset
 from data.scannet import preprocess_scans
 from data.scenes import MANIFEST, SceneError
 

@@ -10,25 +10,19 @@ An object of a pair (objects.PAIRS) is of one kind, which a side file of the sca
 V vertices, S segments; metres; a plan's frame has a corner of the room at the origin, +z up.
 """
 
-import json
-import multiprocessing
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data.chunks import CHUNK_SIZE, CONTEXT
-from data.coloured_ply import write_coloured
 from data.labels import SCANNET20
 from data.rooms.meshes import box_mesh, part_mesh, roughen, seen_faces, segments
 from data.rooms.objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
+from data.rooms.raw_layout import FIRST_SPACE, annotate, turned_away, write_raw
 from data.scannet import NUM_NYU40
 
-FIRST_SPACE = {"train": 1000, "val": 6000}  # scan ids scene<space>_00; ScanNet's own spaces end at 806
-MOST_SCENES = 6000  # more would meet the validation's spaces
 STYLE_FAMILIES = {"train": (0, 12), "val": (12, 18)}  # a family is a draw of shapes and proportions
 # Two points that share a chunk (1.5 m, context 0.2 m) are at most 1.7 * sqrt(2) = 2.4 m apart; cues stick out
 FAR = 2.7
@@ -47,8 +41,6 @@ SHELL = ("wall", "wall", "wall", "wall", "floor", "ceiling")  # the sides of a r
 SHELL_SPACING = np.array([0.0535, 0.0535, 0.037])  # 350 vertices a square metre of floor, 505 of wall
 CEILING_SHARE = 0.25  # of the rooms; most ceilings are missing
 WALL_TOP = (1.2, 2.6)  # walls are cut at random heights
-UNANNOTATED = (0.08, 0.23)  # share of a scan's vertices
-WRONG_SEGMENTS = 0.01
 NYU40 = {"ceiling": 22}  # raw category -> nyu40 id: the label table
 NYU40 |= dict(zip(SCANNET20.names[1:], SCANNET20.id_of[1:].tolist(), strict=True))
 NYU40 |= {name: furniture.nyu40 for name, furniture in FURNITURE.items()}
@@ -269,26 +261,13 @@ def mesh_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return xyz[used], faces.reshape(-1, 3), owner[used], piece[used]
 
 
-def annotate(names: list[str], segment: np.ndarray, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Owner that each segment (S,) is annotated with, or -1: whole segments, clutter and borders first; 1 % are wrong.
-
-    Args: names of the owners, segment (V,) of each vertex, owner (S,) of each segment.
-    """
-    sizes = np.bincount(segment)
-    clutter = np.array([SCANNET20.class_of[NYU40[name]] == 0 for name in names])[owner]
-    border = sizes < np.median(sizes) / 2  # pieces that occlusion cut
-    order = np.argsort(rng.exponential(size=len(sizes)) / np.where(clutter | border, 1.8, 1.0))
-    annotated = np.where(rng.random(len(sizes)) < WRONG_SEGMENTS, rng.choice(owner, len(sizes)), owner)
-    annotated[order[np.cumsum(sizes[order]) < rng.uniform(*UNANNOTATED) * len(segment)]] = -1
-    return annotated
-
-
 def annotated_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """What was scanned of a room, and its labels: xyz (V, 3), faces (F, 3), nyu40 (V,), owner (V,) as in mesh_room,
     segment (V,), and annotated (S,) as `annotate` gives it."""
     xyz, faces, owner, piece = mesh_room(plan, rng)
     segment, segment_owner = segments(piece, owner)
-    annotated = annotate(plan.owners, segment, segment_owner, rng)
+    clutter = np.array([SCANNET20.class_of[NYU40[name]] == 0 for name in plan.owners])
+    annotated = annotate(clutter, segment, segment_owner, rng)
     nyu40 = np.array([*(NYU40[name] for name in plan.owners), 0])[annotated[segment]]  # -1 is the last entry, 0
     return xyz, faces, nyu40, owner, segment, annotated
 
@@ -304,38 +283,13 @@ def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
     if telling_colours:
         looks = [*SHELL, *(item.looks_like for item in plan.items)]
         colour = np.array([TELLING_COLOURS[look] for look in looks], np.uint8)[owner]
-    yaw = rng.uniform(0, 2 * np.pi)
-    align = np.eye(4)
-    align[:2, :2] = [[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]
-    xyz = xyz @ align[:3, :3]  # back from the aligned frame
-    xyz = (xyz - [*xyz[:, :2].min(0), 0]).astype(np.float32)
-
-    folder, mesh = scans / plan.name, f"{plan.name}_vh_clean_2"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_coloured(folder / f"{mesh}.ply", xyz, colour, faces)
-    write_coloured(folder / f"{mesh}.labels.ply", xyz, SCANNET20.palette[SCANNET20.class_of[nyu40]], faces, nyu40)
-    object_ids = {int(k): i for i, k in enumerate(np.unique(annotated[annotated >= 0]))}
-    groups, objects = [], []
-    for k, object_id in object_ids.items():
-        about, name = {"objectId": object_id}, plan.owners[k]
-        groups.append({"id": object_id, **about, "segments": np.flatnonzero(annotated == k).tolist(), "label": name})
-        objects.append({**about, "class": name, "kind": "none", "pair": None, "companion": None})
-        if k >= len(SHELL):
-            item = plan.items[k - len(SHELL)]
-            companion = None if item.companion is None else object_ids.get(len(SHELL) + item.companion)
-            objects[-1] |= {"kind": item.kind, "pair": item.pair, "companion": companion}
-    for name, content in {
-        f"{mesh}.0.010000.segs.json": {"sceneId": plan.name, "segIndices": segment.tolist()},
-        f"{plan.name}.aggregation.json": {
-            "sceneId": f"scannet.{plan.name}",
-            "segGroups": groups,
-            "segmentsFile": f"scannet.{mesh}.0.010000.segs.json",
-        },
-        f"{plan.name}.kinds.json": {"sceneType": plan.type, "objects": objects},
-    }.items():
-        (folder / name).write_text(json.dumps(content))
-    axes = " ".join(f"{value:.6f}" for value in align.ravel())
-    (folder / f"{plan.name}.txt").write_text(f"axisAlignment = {axes}\nsceneType = {plan.type}\n")
+    xyz, align = turned_away(xyz, rng.uniform(0, 2 * np.pi))
+    facts = {}
+    for i, item in enumerate(plan.items, len(SHELL)):
+        companion = None if item.companion is None else len(SHELL) + item.companion
+        facts[i] = {"kind": item.kind, "pair": item.pair, "companion": companion}
+    owners = plan.owners
+    write_raw(scans, plan.name, plan.type, xyz, colour, faces, nyu40, segment, annotated, owners, facts, align)
     return summarise(plan, xyz, nyu40, owner, annotated[segment] == owner)
 
 
@@ -426,58 +380,22 @@ def shuffle_labels(plans: list[Plan]) -> list[Plan]:
     return plans
 
 
-def make_dataset(
-    out: Path, scenes: int = 64, seed: int = 0, workers: int = 2, shuffled: bool = False, telling_colours: bool = False
-) -> dict:
-    """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
+def plan_rooms(seed: int, split: str, scenes: int, shuffled: bool) -> list[Plan]:
+    """The plans of a split; shuffled: of the control set."""
+    plans = [plan_room(seed, split, i) for i in range(scenes)]
+    return shuffle_labels(plans) if shuffled else plans
 
-    A finished set with the same arguments is left as it is, an unfinished one is made again. The bytes do not depend
-    on `workers`. telling_colours: a vertex's colour says what its object alone tells, its class or its pair.
-    Returns the content of synthetic.json.
-    Raises FileExistsError if `out` holds anything else, ValueError for fewer than 2 scenes or more than MOST_SCENES.
-    """
-    if not 2 <= scenes <= MOST_SCENES:
-        raise ValueError(f"cannot make {scenes} scenes: give 2 to {MOST_SCENES}; a quarter of them are for validation")
-    if seed < 0 or workers < 1:
-        raise ValueError(f"seed {seed}, workers {workers}: the seed has to be at least 0, the workers at least 1")
-    arguments = {"scenes": scenes, "seed": seed, "shuffle_labels": shuffled, "telling_colours": telling_colours}
-    report_file = out / "synthetic.json"
-    if out.exists() and any(out.iterdir()):
-        try:
-            found = json.loads(report_file.read_text())
-            made = {"telling_colours": False, **found["arguments"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            made = "something else"
-        if made != arguments:
-            raise FileExistsError(f"{out} holds {made}, wanted {arguments}: give another --out, or delete it first")
-        if found.get("finished") and len(list((out / "scans").glob("*/*.kinds.json"))) == scenes:
-            return found
-    (out / "splits").mkdir(parents=True, exist_ok=True)
-    report_file.write_text(json.dumps({"finished": False, "arguments": arguments}))
 
-    plans, val = [], max(1, scenes // 4)
-    for split, count in (("train", scenes - val), ("val", val)):
-        of_split = [plan_room(seed, split, i) for i in range(count)]
-        plans += shuffle_labels(of_split) if shuffled else of_split
-        (out / "splits" / f"{split}.txt").write_text("".join(f"{plan.name}\n" for plan in of_split))
-    rows = [f"{i}\t{name}\t{nyu40}\n" for i, (name, nyu40) in enumerate(sorted(NYU40.items()), 1)]
-    (out / "scannetv2-labels.combined.tsv").write_text("id\traw_category\tnyu40id\n" + "".join(rows))
-
-    write = partial(write_room, scans=out / "scans", telling_colours=telling_colours)
-    with multiprocessing.get_context("spawn").Pool(min(workers, scenes)) as pool:
-        summaries = list(tqdm(pool.imap(write, plans), total=scenes, desc="rooms", unit="room"))
+def report_on(summaries: list[dict], shuffled: bool) -> dict:
+    """What a set of rooms holds and what can be known in it; summaries: as write_room gives them."""
     kinds = Counter(o["kind"] for s in summaries for o in s["objects"])
-    report = {
-        "finished": True,
-        "arguments": arguments,
+    return {
         "vertices": sum(sum(s["nyu40"]) for s in summaries),
         "kinds": {k: round(n / kinds.total(), 4) for k, n in sorted(kinds.items())},
         "oracles": oracles(summaries, shuffled),
         "shares": class_shares([s for s in summaries if s["split"] == "train"]),
         "wanted": SHARES,
     }
-    report_file.write_text(json.dumps(report, indent=1))
-    return report
 
 
 def class_shares(summaries: list[dict]) -> dict[str, float]:

@@ -1,0 +1,119 @@
+"""A set of generated rooms in one of two styles: "scanned", for training that transfers to real scans, or "plain"."""
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.rooms import rooms
+from data.rooms.raw_layout import FIRST_SPACE, MOST_SCENES
+
+STYLES = ("scanned", "plain")
+TABLE = "scannetv2-labels.combined.tsv"
+REPORT = "synthetic.json"
+INSTALL = "pip install -r scripts/requirements-rooms.txt"
+
+
+def make_dataset(
+    out: Path,
+    scenes: int = 64,
+    seed: int = 0,
+    workers: int = 2,
+    style: str = "plain",
+    shuffled: bool = False,
+    telling_colours: bool = False,
+    furniture: Path | None = None,
+) -> dict:
+    """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
+
+    A finished set with the same arguments is left as it is, an unfinished one is made again. The bytes do not depend
+    on `workers`.
+
+    Args:
+        shuffled: the control set of style plain (rooms.shuffle_labels).
+        telling_colours: style plain; a vertex's colour says what its object alone tells, its class or its pair.
+        furniture: style scanned; a folder of .sh3f archives, whose models are mixed in.
+
+    Returns the content of synthetic.json. Raises FileExistsError if `out` holds anything else, ValueError for fewer
+    than 2 scenes or more than MOST_SCENES, for options of the other style and for a folder without furniture.
+    """
+    if not 2 <= scenes <= MOST_SCENES:
+        raise ValueError(f"cannot make {scenes} scenes: give 2 to {MOST_SCENES}; a quarter of them are for validation")
+    if seed < 0 or workers < 1:
+        raise ValueError(f"seed {seed}, workers {workers}: the seed has to be at least 0, the workers at least 1")
+    if style == "scanned" and (shuffled or telling_colours):
+        raise ValueError("shuffled labels and telling colours are for style plain; leave them out")
+    if style == "plain" and furniture:
+        raise ValueError("furniture is for style scanned; leave it out")
+    arguments = {"scenes": scenes, "seed": seed}
+    if style == "plain":
+        arguments |= {"shuffle_labels": shuffled, "telling_colours": telling_colours}
+    else:
+        arguments |= {"style": style, "furniture": furniture and str(furniture)}
+    if found := _found(out, arguments):
+        return found
+    (out / "splits").mkdir(parents=True, exist_ok=True)
+    (out / REPORT).write_text(json.dumps({"finished": False, "arguments": arguments}))
+    val = max(1, scenes // 4)
+    counts = {"train": scenes - val, "val": val}
+    for split, count in counts.items():
+        names = [f"scene{FIRST_SPACE[split] + i}_00" for i in range(count)]
+        (out / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    if style == "plain":
+        plans = [plan for split, count in counts.items() for plan in rooms.plan_rooms(seed, split, count, shuffled)]
+        _write_table(out, rooms.NYU40)
+        write = partial(rooms.write_room, scans=out / "scans", telling_colours=telling_colours)
+        report = rooms.report_on(list(_in_parallel(write, plans, workers)), shuffled)
+    else:
+        report = _make_scanned(out, counts, seed, workers, furniture)
+    report = {"finished": True, "arguments": arguments, **report}
+    (out / REPORT).write_text(json.dumps(report, indent=1))
+    return report
+
+
+def _make_scanned(out, counts, seed, workers, furniture) -> dict:
+    """The rooms of style scanned, and what the report says of them."""
+    try:
+        from data.rooms import designed, scanned
+    except ImportError as error:
+        raise ValueError(f"style scanned needs more libraries: {INSTALL} ({error})") from error
+
+    _write_table(out, scanned.ID_OF)
+    tasks = [(split, seed, i) for split, count in counts.items() for i in range(count)]
+    write = partial(scanned.write_scanned, scans=out / "scans", furniture=furniture)
+    summaries = list(_in_parallel(write, tasks, workers))
+    report = {
+        "vertices": sum(sum(s["nyu40"]) for s in summaries),
+        "shares": rooms.class_shares([s for s in summaries if s["split"] == "train"]),
+    }
+    return report | ({"credits": designed.credits(designed.read_furniture(furniture))} if furniture else {})
+
+
+def _found(out: Path, arguments: dict) -> dict | None:
+    """The report of a finished set with these arguments, if it is in `out`."""
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    try:
+        found = json.loads((out / REPORT).read_text())
+        made = found["arguments"]
+        made = made if "style" in made else {"telling_colours": False, **made}
+    except (OSError, ValueError, KeyError, TypeError):
+        found, made = {}, "something else"
+    if made != arguments:
+        raise FileExistsError(f"{out} holds {made}, wanted {arguments}: give another --out, or delete it first")
+    complete = found.get("finished") and len(list((out / "scans").glob("*/*.kinds.json"))) == arguments["scenes"]
+    return found if complete else None
+
+
+def _write_table(out: Path, nyu40: dict[str, int]) -> None:
+    """The label table: nyu40 ids of raw categories."""
+    rows = [f"{i}\t{name}\t{id_}\n" for i, (name, id_) in enumerate(sorted(nyu40.items()), 1)]
+    (out / TABLE).write_text("id\traw_category\tnyu40id\n" + "".join(rows))
+
+
+def _in_parallel(write, tasks: list, workers: int) -> Iterator[dict]:
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks))) as pool:
+        yield from tqdm(pool.imap(write, tasks), total=len(tasks), desc="rooms", unit="room")
