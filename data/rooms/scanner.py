@@ -1,0 +1,273 @@
+"""A depth camera that is carried through a room: rays, noise, fusion, mesh. What was not seen is missing.
+
+As scans of rooms are made (BundleFusion, Dai et al. 2017): depth images are fused into a truncated signed distance
+volume (Curless and Levoy 1996), whose zero is meshed by marching cubes and decimated. That rounds edges, closes gaps,
+swells or loses what is thin, and leaves holes behind things.
+
+K images, R rays, V vertices, F triangles; metres; z up.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from fast_simplification import simplify
+from scipy.ndimage import binary_dilation, distance_transform_edt, map_coordinates, minimum_filter
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+from data.rooms.surfaces import Thing
+
+VIEW = (58, 45)  # degrees, of the usual structured-light sensors
+RANGE = (0.4, 4.5)  # m
+# Nguyen, Izadi and Lovell 2012: axial noise of a Kinect in m at depth z, 0.0012 + 0.0019 (z - 0.4)^2
+NOISE = (0.0012, 0.0019, 0.4)
+DISPARITY_STEP = 1 / 8 / (580 * 0.075)  # 1/m: an eighth of a pixel, over focal length in pixels and baseline in m
+DENSITY = (2.4, 18)  # vertices in a cube of 10 cm that a surface passes: of 23 real scans
+VERTICES = 0.95  # that marching cubes makes of a surface as large as a voxel's side
+EVEN = ("floor", "wall", "ceiling", "door", "picture", "whiteboard", "paper")  # large and dull, or flat
+UNEVEN = (1.0, 5.0)  # times the noise on other things, whose cloth, gloss and edges a sensor does not match as well
+LOST = (0.25, 4)  # of a beta distribution
+BULGE, BULGE_WAVE = (0.003, 0.03), (0.1, 0.5)  # m; by cloth, gloss, and light that comes by way of other things
+PIXEL_AT = 3.2  # m, where a pixel is as large as a voxel
+GRAZING = 0.17  # cosine at which half of the pixels are lost
+EDGE = 0.04  # jump of depth, as a share of it, at which a pixel is lost
+BORDER = 0.3  # m that a camera keeps from high things, where it can
+REACH = 0.8  # m; over what is lower, a camera is held out
+TRUNCATION = 3  # voxels
+FEWEST_SEEN = 0.45  # summed weight of a voxel
+FEWEST_VOXELS = 5000
+SMALLEST_PART = 150  # vertices; smaller islands are cleaned away
+
+
+class Camera(NamedTuple):
+    position: np.ndarray  # (K, 3)
+    axes: np.ndarray  # (K, 3, 3): rows are right, down, forward
+
+
+class Scan(NamedTuple):
+    xyz: np.ndarray  # (V, 3) float64
+    faces: np.ndarray  # (F, 3) int64
+    thing: np.ndarray  # (V,) int64: index of the nearest of the things
+
+
+class Sensor(NamedTuple):
+    """What differs from scan to scan."""
+
+    voxel: float  # m, of the volume
+    furthest: float  # m
+    noise: float  # 1: as measured
+    drift: float  # m, of the camera's place; its direction errs by as much at a metre and a half
+    kept: float  # share of the triangles after decimation
+
+
+def sensor(rng: np.random.Generator) -> Sensor:
+    voxel, density = rng.uniform(0.018, 0.036), np.exp(rng.uniform(*np.log(DENSITY)))
+    kept = min(1.0, density * (voxel / 0.1) ** 2 / VERTICES)
+    return Sensor(voxel, rng.uniform(3.2, RANGE[1]), rng.uniform(0.25, 0.9), rng.uniform(0.001, 0.012), kept)
+
+
+class Rays:
+    """The things of a room, to be looked at."""
+
+    def __init__(self, things: list[Thing]):
+        surfaces = [surface for thing in things for surface in thing.surfaces]
+        starts = np.cumsum([0, *(len(surface.xyz) for surface in surfaces)])
+        self.xyz = np.concatenate([surface.xyz for surface in surfaces]).astype(np.float32)
+        self.faces = np.concatenate([s.faces + start for s, start in zip(surfaces, starts[:-1], strict=True)])
+        faces_of = [sum(len(surface.faces) for surface in thing.surfaces) for thing in things]
+        self.names = [thing.name for thing in things]
+        self.thing = np.repeat(np.arange(len(things)), faces_of)  # (F,)
+        self.scene = EmbreeScene()
+        TriangleMesh(self.scene, self.xyz[self.faces])
+        a, b, c = (self.xyz[self.faces[:, i]] for i in range(3))
+        normal = np.cross(b - a, c - a)
+        self.normal = normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12)
+
+    def cast(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of rays from (R, 3) along unit vectors (R, 3): distance (R,), inf for nothing; triangle (R,), or -1."""
+        origin = np.broadcast_to(origin, direction.shape)
+        hit = self.scene.run(origin.astype(np.float32), direction.astype(np.float32), output=1)
+        return np.where(hit["primID"] < 0, np.inf, hit["tfar"].astype(np.float64)), hit["primID"]
+
+
+def walk(rays: Rays, rng: np.random.Generator) -> Camera:
+    """A person's path through the free space: from place to place, looking around at each and along the way."""
+    places = _free_places(rays, rng)
+    number = min(len(places), int(rng.integers(4, 11)))
+    stops = [places[rng.integers(len(places))]]
+    while len(stops) < number:  # the furthest of some, so that the walk covers the room
+        some = places[rng.integers(len(places), size=12)]
+        far = np.min([np.linalg.norm(some - stop, axis=1) for stop in stops], axis=0)
+        stops.append(some[np.argmax(far)])
+    position, yaw, pitch = [], [], []
+    step = np.deg2rad(rng.uniform(16, 26))
+    base = rng.uniform(-30, -14)  # degrees: a camera in the hand looks down
+    for here, there in zip(stops, [*stops[1:], stops[-1]], strict=True):
+        turn = int(rng.uniform(0.5, 1.15) * 2 * np.pi / step)
+        start = rng.uniform(0, 2 * np.pi)
+        yaw += [start + i * step for i in range(turn)]
+        position += [here + rng.normal(0, 0.06, 3) for _ in range(turn)]
+        swing = rng.uniform(0, 2 * np.pi)
+        pitch += [base + 16 * np.sin(0.9 * i + swing) for i in range(turn)]
+        on_the_way = int(np.linalg.norm(there - here) / 0.35)
+        ahead = np.arctan2(*(there - here)[[1, 0]])
+        for i in range(on_the_way):
+            position.append(here + (there - here) * (i + 1) / (on_the_way + 1) + rng.normal(0, 0.05, 3))
+            yaw.append(ahead + 0.9 * np.sin(0.8 * i))
+            pitch.append(base + rng.normal(0, 8))
+    return _cameras(np.array(position), np.array(yaw), np.deg2rad(np.clip(pitch, -60, 20)))
+
+
+def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator) -> Scan:
+    """What the camera leaves of a room. Raises ValueError if it is next to nothing."""
+    errors = _Errors(rays.names, settings, rng)
+    believed = _drifted(camera, settings.drift, rng)
+    fused, seen_at, seen_thing = _Volume(rays, settings.voxel), [], []
+    for k in range(len(camera.position)):
+        direction, depth, thing = _depth_image(rays, camera.position[k], camera.axes[k], settings, errors, rng)
+        direction = direction @ camera.axes[k].T @ believed.axes[k]  # as seen by the camera that it is believed to be
+        fused.add(believed.position[k], direction, depth)
+        some = rng.random(len(depth)) < 0.2
+        seen_at.append(believed.position[k] + direction[some] * depth[some, None])
+        seen_thing.append(thing[some])
+    xyz, faces = fused.mesh()
+    xyz, faces = _clean(xyz, faces)
+    xyz, faces = simplify(xyz.astype(np.float32), faces.astype(np.int32), 1 - settings.kept)
+    xyz, faces = xyz.astype(np.float64), faces.astype(np.int64)
+    _, nearest = cKDTree(np.concatenate(seen_at)).query(xyz)
+    return Scan(xyz, faces, np.concatenate(seen_thing)[nearest])
+
+
+def _free_places(rays, rng):
+    """(P, 3) places for a camera: above floor and low things, away from high ones, on a grid of 10 cm."""
+    low, high = rays.xyz.min(0), rays.xyz.max(0)
+    x, y = np.meshgrid(np.arange(low[0], high[0], 0.1), np.arange(low[1], high[1], 0.1), indexing="ij")
+    from_here = np.stack((x.ravel(), y.ravel(), np.full(x.size, 1.9)), 1)
+    down = np.broadcast_to([0.0, 0.0, -1.0], from_here.shape)
+    distance, triangle = rays.cast(from_here, down)
+    up, _ = rays.cast(from_here, -down)
+    low_here = (triangle >= 0) & (from_here[:, 2] - distance < REACH) & np.isfinite(up)
+    clear = distance_transform_edt(np.pad(low_here.reshape(x.shape), 1))[1:-1, 1:-1].ravel() * 0.1
+    free = clear >= min(BORDER, clear.max())
+    return np.stack((x.ravel()[free], y.ravel()[free], rng.uniform(1.2, 1.75, free.sum())), 1)
+
+
+def _cameras(position, yaw, pitch):
+    forward = np.stack((np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)), 1)
+    right = np.stack((np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)), 1)
+    return Camera(position, np.stack((right, np.cross(forward, right), forward), 1))
+
+
+def _drifted(camera, size, rng):
+    """The cameras where tracking puts them: an error that wanders with the path, and is pulled back by closed loops."""
+    error = np.zeros(6)
+    errors = np.array([error := 0.93 * error + rng.normal(0, size * 0.37, 6) for _ in camera.position])
+    angle, axes = errors[:, 3:] / 1.5, []
+    for (a, b, c), axis in zip(angle, camera.axes, strict=True):
+        axes.append(axis @ (np.eye(3) + np.array([(0, -c, b), (c, 0, -a), (-b, a, 0)])))  # small angles
+    axes = np.linalg.qr(np.swapaxes(axes, 1, 2))  # orthonormal again, up to signs
+    signs = np.sign(np.einsum("kii->ki", axes[1]))
+    return Camera(camera.position + errors[:, :3], np.swapaxes(axes[0] * signs[:, None], 1, 2))
+
+
+def _depth_image(rays, position, axes, settings, errors, rng):
+    """What one image keeps: unit directions (R, 3), measured distances (R,) and the things hit (R,)."""
+    wide, high = np.tan(np.deg2rad(VIEW) / 2)
+    columns = int(np.ceil(2 * wide * PIXEL_AT / settings.voxel))
+    rows = int(columns * high / wide)
+    x, y = np.meshgrid(np.linspace(-wide, wide, columns), np.linspace(-high, high, rows))  # (rows, columns)
+    pixel = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3)
+    length = np.linalg.norm(pixel, axis=1)  # of a ray, per metre of depth
+    direction = pixel @ axes / length[:, None]
+    distance, triangle = rays.cast(position, direction)
+    depth = distance / length
+    image = np.where(np.isfinite(depth), depth, 99).reshape(rows, columns)
+    edge = (image - minimum_filter(image, 3) > EDGE * image).ravel()  # what is behind a border is lost
+    thing = np.where(triangle >= 0, rays.thing[triangle], 0)
+    cosine = np.abs((direction * rays.normal[triangle]).sum(1))
+    kept = (triangle >= 0) & (depth > RANGE[0]) & (depth < settings.furthest) & ~edge
+    kept &= rng.random(len(depth)) < 1 / (1 + np.exp(-(cosine - GRAZING) / 0.04))
+    kept &= _smooth(rng, rows, columns, 6).ravel() > _quantile(errors.lost[thing])  # whole patches of a dark thing
+    z, at = depth[kept], np.flatnonzero(kept)
+    sigma = errors.noise[thing[at]] * (NOISE[0] + NOISE[1] * (z - NOISE[2]) ** 2)
+    z = z + errors.bulge(position + direction[at] * distance[at, None], thing[at])
+    z = z + sigma * _smooth(rng, rows, columns, 2.5).ravel()[at]  # neighbours err alike: sensors match windows
+    z = 1 / (np.rint(1 / z / DISPARITY_STEP + rng.uniform(-0.5, 0.5, len(z))) * DISPARITY_STEP)
+    return direction[at], z * length[at], thing[at]
+
+
+class _Errors:
+    """What the camera gets wrong about each of the things, in every image alike."""
+
+    def __init__(self, names, settings, rng):
+        n, even = len(names), np.isin(names, EVEN)
+        self.lost = rng.beta(*LOST, n)  # share of the pixels: of what is dark or shines
+        self.noise = settings.noise * np.where(even, 1, np.exp(rng.uniform(*np.log(UNEVEN), n)))
+        self.size = np.where(even, rng.uniform(0, BULGE[0], n), np.exp(rng.uniform(*np.log(BULGE), n)))
+        wave = rng.normal(size=(3, 10))
+        self.wave = (wave / np.linalg.norm(wave, axis=0) * 2 * np.pi / rng.uniform(*BULGE_WAVE, 10)).astype(np.float32)
+        self.phase = rng.uniform(0, 2 * np.pi, 10).astype(np.float32)
+
+    def bulge(self, xyz, thing):
+        """(R,) m by which depths at (R, 3) are wrong: smooth in space, and large where the thing's are."""
+        return self.size[thing] * np.sin(xyz.astype(np.float32) @ self.wave + self.phase).sum(1) / np.sqrt(5)
+
+
+def _quantile(share):
+    """Of a standard normal distribution, by a logistic one: good to a few percent."""
+    share = np.clip(share, 1e-4, 1 - 1e-4)
+    return np.log(share / (1 - share)) / 1.7
+
+
+def _smooth(rng, rows, columns, wave):
+    """(rows, columns) of normal noise that changes over about `wave` pixels."""
+    coarse = rng.normal(size=(int(rows / wave) + 3, int(columns / wave) + 3))
+    at = np.meshgrid(np.arange(rows) / wave + rng.random(), np.arange(columns) / wave + rng.random(), indexing="ij")
+    return 1.5 * map_coordinates(coarse, at, order=1)  # interpolation takes a third of the deviation
+
+
+class _Volume:
+    """Truncated signed distances on a grid, positive in front of surfaces."""
+
+    def __init__(self, rays, voxel):
+        margin = 0.3
+        self.low, self.voxel = rays.xyz.min(0).astype(np.float64) - margin, voxel
+        self.shape = np.ceil((rays.xyz.max(0) + margin - self.low) / voxel).astype(int) + 1
+        self.distance = np.zeros(self.shape.prod(), np.float32)  # weighted sums
+        self.weight = np.zeros(self.shape.prod(), np.float32)
+
+    def add(self, origin, direction, range_):
+        """Rays from (3,) along (R, 3), which end at (R,)."""
+        for offset in np.arange(-TRUNCATION, TRUNCATION + 0.1):
+            point = origin + direction * (range_ + offset * self.voxel)[:, None]
+            at = np.rint((point - self.low) / self.voxel).astype(np.int64)  # (R, 3)
+            ahead = range_ - ((at * self.voxel + self.low - origin) * direction).sum(1)  # of the surface, > 0 in front
+            inside = ((at >= 0) & (at < self.shape)).all(1)
+            share = np.clip(1 + ahead / (TRUNCATION * self.voxel), 0, 1)  # what lies behind is known less and less
+            weight = np.where(inside, share / np.maximum(range_, 1), 0)
+            flat = (at[:, 0] * self.shape[1] + at[:, 1]) * self.shape[2] + at[:, 2]
+            np.add.at(self.distance, flat[inside], (weight * ahead)[inside].astype(np.float32))
+            np.add.at(self.weight, flat[inside], weight[inside].astype(np.float32))
+
+    def mesh(self):
+        """xyz (V, 3), faces (F, 3) of the zero, where all corners of a cube were seen."""
+        seen = (self.weight >= FEWEST_SEEN).reshape(self.shape)
+        distance = np.where(seen.ravel(), self.distance / np.maximum(self.weight, 1e-9), TRUNCATION * self.voxel)
+        if seen.sum() < FEWEST_VOXELS:
+            raise ValueError("the camera saw next to nothing")
+        unseen = binary_dilation(~seen, np.ones((2, 2, 2)), origin=-1)  # a cube has its first corner's index
+        xyz, faces, _, _ = marching_cubes(distance.reshape(self.shape), 0.0, mask=~unseen)
+        return xyz * self.voxel + self.low, faces
+
+
+def _clean(xyz, faces):
+    """Without small islands, and without vertices of no triangle."""
+    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).T
+    _, part = connected_components(coo_array((np.ones(edges.shape[1]), edges), shape=(len(xyz), len(xyz))))
+    large = np.bincount(part) >= SMALLEST_PART
+    used, faces = np.unique(faces[large[part[faces[:, 0]]]], return_inverse=True)
+    return xyz[used], faces.reshape(-1, 3)
