@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", choices=list(RECIPES), default="paper", help="a set of defaults for the flags below")
     add("--train", nargs="+", default=["train"], metavar="S", help=f"scenes to train on: {SELECTION}")
     add("--val", nargs="+", default=["val"], metavar="S", help="scenes to validate on, in the same way")
-    add("--init-from", type=Path, help="start with the weights of a checkpoint, run or export, where they fit")
+    add("--init-from", type=Path, help="start with the weights of a checkpoint, run, export or 'rooms', where they fit")
     add("--name", help="name of the run (default: the model's)")
     add("--out", type=Path, help="run folder (default: runs/<name>)")
     add("--resume", choices=["auto"], help="go on from the run folder's last.pt; start afresh if it has none")
@@ -172,7 +172,9 @@ def parse_config(argv: list[str]) -> argparse.Namespace:
         parser.error("--sync-bn is not compiled; leave out --compile")
     args.features = [name for name in POINT_FEATURES if name in args.features]  # their order in a point
     args.augment = [name for name in AUGMENTATIONS if name in args.augment]  # the order in which they are done
-    args.init_from = args.init_from and str(args.init_from.resolve())
+    if args.init_from and not checkpoint.is_shipped(args.init_from):
+        args.init_from = args.init_from.resolve()
+    args.init_from = args.init_from and str(args.init_from)
     for name in ("train", "val"):  # files of names are found again from elsewhere
         choices = getattr(args, name)
         setattr(args, name, [str(Path(c).resolve()) if is_file_of_names(c) else c for c in choices])

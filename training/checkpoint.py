@@ -24,6 +24,7 @@ from models.pointnet2 import PointNet2, PointNet2Config
 
 FORMAT_VERSION = 1
 LAST, PREVIOUS, BROKEN = "last.pt", "previous.pt", "broken.pt"
+SHIPPED = Path(__file__).resolve().parent.parent / "models" / "weights"  # an export in a folder of its name, each
 
 
 class CheckpointError(Exception):
@@ -143,8 +144,15 @@ def load(path: str | Path) -> PointNet2:
     return build(read_published(path), path)
 
 
+def is_shipped(path: str | Path) -> bool:
+    """Whether it is the name of weights that come with the project, and of nothing here."""
+    return not Path(path).exists() and len(Path(path).parts) == 1 and (SHIPPED / path).is_dir()
+
+
 def resolve(path: str | Path) -> Path:
-    """The path itself; of a run's folder its checkpoints/last.pt, with a line that says so."""
+    """The path itself; shipped weights' folder; of a run's folder its checkpoints/last.pt, with a line that says so."""
+    if is_shipped(path):
+        return SHIPPED / path
     last = Path(path) / "checkpoints" / LAST
     if not last.parent.is_dir():
         return Path(path)
@@ -153,7 +161,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def read_published(path: str | Path) -> dict:
-    """As `read`, of a checkpoint file, a run's folder (see `resolve`) or an `export` folder.
+    """As `read`, of a checkpoint file, a run's folder or shipped weights (see `resolve`), or an `export` folder.
 
     Of an export, "config" holds nothing but data.datasets.INPUTS, and "selected_on" is None.
     """

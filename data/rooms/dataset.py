@@ -81,6 +81,7 @@ def _make_scanned(out, counts, seed, workers, furniture) -> dict:
     except ImportError as error:
         raise ValueError(f"style scanned needs more libraries: {INSTALL} ({error})") from error
 
+    credits_of = {"credits": designed.credits(designed.read_furniture(furniture))} if furniture else {}
     _write_table(out, scanned.ID_OF)
     tasks = [(split, seed, i) for split, count in counts.items() for i in range(count)]
     write = partial(scanned.write_scanned, scans=out / "scans", furniture=furniture)
@@ -89,7 +90,7 @@ def _make_scanned(out, counts, seed, workers, furniture) -> dict:
         "vertices": sum(sum(s["nyu40"]) for s in summaries),
         "shares": rooms.class_shares([s for s in summaries if s["split"] == "train"]),
     }
-    return report | ({"credits": designed.credits(designed.read_furniture(furniture))} if furniture else {})
+    return report | credits_of
 
 
 def _found(out: Path, arguments: dict) -> dict | None:

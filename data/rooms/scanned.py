@@ -3,7 +3,9 @@
 V vertices, F triangles; metres, +z up.
 """
 
+import contextlib
 import functools
+import io
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ NYU40 = (  # the label set of NYU Depth v2 with 40 classes, from 1 up
     "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture", "otherprop",
 )  # fmt: skip
 ID_OF = {name: i for i, name in enumerate(NYU40, 1)}
-FEWEST_VERTICES = 8000
+FEWEST_VERTICES, TRIES = 8000, 50
 VAL_EVERY = 5  # of the designed models, one is for validation
 TILT = 0.015  # standard deviation of a scan's slope, of one axis
 WAVES, WAVE_LENGTH, WARP = 8, (0.8, 12.0), 0.007  # m of bending a m of wave: what drift leaves of a fused scan
@@ -35,7 +37,8 @@ COLOURS = np.array([(225, 222, 215), (150, 150, 150), (205, 175, 130), (110, 75,
 @functools.cache
 def models_of(furniture: Path) -> dict[str, dict[str, list[Model]]]:
     """The models of a folder by split and name: what is in validation rooms is in no training room."""
-    models = read_furniture(furniture)
+    with contextlib.redirect_stdout(io.StringIO()):  # make_dataset has said what is broken
+        models = read_furniture(furniture)
     val = {name: some[VAL_EVERY - 1 :: VAL_EVERY] for name, some in models.items()}
     train = {name: [m for i, m in enumerate(some) if i % VAL_EVERY != VAL_EVERY - 1] for name, some in models.items()}
     return {"train": {name: some for name, some in train.items() if some}, "val": val}
@@ -50,17 +53,7 @@ def write_scanned(task: tuple[str, int, int], scans: Path, furniture: Path | Non
     name = f"scene{FIRST_SPACE[split] + number}_00"
     models = models_of(furniture)[split] if furniture else None
     rng = np.random.default_rng((seed, FIRST_SPACE[split], number))
-    while True:  # now and then nobody could have stood in a room
-        type_, things = make_room(rng, models)
-        rays = scanner.Rays(things)
-        settings = scanner.sensor(rng)
-        try:
-            scan = scanner.scan(rays, scanner.walk(rays, rng), settings, rng)
-        except ValueError:
-            continue
-        if len(scan.xyz) >= FEWEST_VERTICES:
-            break
-    names = [thing.name for thing in things]
+    type_, names, scan, settings = _scanned_room(rng, models)
     segment, owner = segments(_pieces(scan, settings, rng), scan.thing)
     clutter = np.array([SCANNET20.class_of[ID_OF[name]] == 0 for name in names])
     annotated = annotate(clutter, segment, owner, rng, _beside(scan.xyz, segment, owner))
@@ -71,6 +64,20 @@ def write_scanned(task: tuple[str, int, int], scans: Path, furniture: Path | Non
     xyz, align = turned_away(_warped(scan.xyz, rng), rng.uniform(0, 2 * np.pi))
     write_raw(scans, name, type_, xyz, colour, scan.faces, nyu40, segment, annotated, names, {}, align)
     return {"split": split, "type": type_, "nyu40": np.bincount(nyu40, minlength=NUM_NYU40).tolist()}
+
+
+def _scanned_room(rng, models):
+    """The type of a room, the names of its things, the scan and how it was made."""
+    for _ in range(TRIES):  # now and then nobody could have stood in a room
+        type_, things = make_room(rng, models)
+        rays, settings = scanner.Rays(things), scanner.sensor(rng)
+        try:
+            scan = scanner.scan(rays, scanner.walk(rays, rng), settings, rng)
+        except scanner.NothingSeen:
+            continue
+        if len(scan.xyz) >= FEWEST_VERTICES:
+            return type_, [thing.name for thing in things], scan, settings
+    raise scanner.NothingSeen(f"of {TRIES} rooms none could be scanned")
 
 
 def _pieces(scan, settings, rng):

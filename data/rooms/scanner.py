@@ -43,6 +43,10 @@ FEWEST_VOXELS = 5000
 SMALLEST_PART = 150  # vertices; smaller islands are cleaned away
 
 
+class NothingSeen(Exception):
+    """The camera saw next to nothing of a room."""
+
+
 class Camera(NamedTuple):
     position: np.ndarray  # (K, 3)
     axes: np.ndarray  # (K, 3, 3): rows are right, down, forward
@@ -123,7 +127,7 @@ def walk(rays: Rays, rng: np.random.Generator) -> Camera:
 
 
 def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator) -> Scan:
-    """What the camera leaves of a room. Raises ValueError if it is next to nothing."""
+    """What the camera leaves of a room. Raises NothingSeen if that is next to nothing."""
     errors = _Errors(rays.names, settings, rng)
     believed = _drifted(camera, settings.drift, rng)
     fused, seen_at, seen_thing = _Volume(rays, settings.voxel), [], []
@@ -258,7 +262,7 @@ class _Volume:
         seen = (self.weight >= FEWEST_SEEN).reshape(self.shape)
         distance = np.where(seen.ravel(), self.distance / np.maximum(self.weight, 1e-9), TRUNCATION * self.voxel)
         if seen.sum() < FEWEST_VOXELS:
-            raise ValueError("the camera saw next to nothing")
+            raise NothingSeen("the camera saw next to nothing")
         unseen = binary_dilation(~seen, np.ones((2, 2, 2)), origin=-1)  # a cube has its first corner's index
         xyz, faces, _, _ = marching_cubes(distance.reshape(self.shape), 0.0, mask=~unseen)
         return xyz * self.voxel + self.low, faces

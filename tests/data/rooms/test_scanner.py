@@ -106,5 +106,5 @@ def test_nothing_to_see_is_an_error():
     far = [Thing("floor", [rectangle((0, 0, 0), (0.2, 0, 0), (0, 0.2, 0))])]
     rays = scanner.Rays(far)
     camera = scanner.Camera(np.array([(0.1, 0.1, 30.0)]), np.eye(3)[None])
-    with pytest.raises(ValueError, match="next to nothing"):
+    with pytest.raises(scanner.NothingSeen, match="next to nothing"):
         scanner.scan(rays, camera, SETTINGS, np.random.default_rng(0))
