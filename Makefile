@@ -4,6 +4,7 @@
 # make test-oldest-torch   all tests with the oldest torch too, but for torch.compile and torch.export: several GB
 # make faults   every fault injection, the long ones too: processes killed, disks full, files damaged
 # make test-gpu-compile   the GPU's kernels compiled for every architecture; no GPU needed
+# make test-page   a page of predict.py --html opened, clicked and looked at in Debian's Chromium, skipped without it
 # make test-coco   the tests of Mask R-CNN on COCO, in an environment of their own, .venv-coco: several GB, minutes
 # Each makes .venv and installs the tested versions first. Another interpreter: make PYTHON=python3.12 test
 
@@ -17,7 +18,7 @@ NO_TORCH := $(addsuffix .py,$(addprefix tests/data/test_,atomic_write augment ch
     preprocessing s3dis scannet scenes)) tests/data/rooms/test_rooms.py
 COCO_TESTS := $(addprefix tests/,models/test_insert.py models/test_mask_rcnn.py data/test_coco.py scripts/coco/test_train_coco.py)
 
-.PHONY: demo test test-oldest test-oldest-torch oldest-python faults test-gpu-compile test-coco clean
+.PHONY: demo test test-oldest test-oldest-torch oldest-python faults test-gpu-compile test-page test-coco clean
 
 demo: $(INSTALLED)
 	.venv/bin/python scripts/demo.py
@@ -43,6 +44,10 @@ faults: $(INSTALLED)
 
 test-gpu-compile: $(INSTALLED)
 	GPU_ARCHITECTURES="75 80 86 89 90 100 120" .venv/bin/python -m pytest tests/ops/test_gpu_compile.py
+
+test-page: $(INSTALLED)
+	.venv/bin/pip install --quiet --disable-pip-version-check selenium
+	.venv/bin/python -m pytest -rs tests/data/test_page.py
 
 test-coco: $(COCO_INSTALLED)
 	.venv-coco/bin/python -c "import data.coco" # else its tests would be skipped

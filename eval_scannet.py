@@ -29,7 +29,8 @@ from data.coloured_ply import write_comparison
 from data.datasets import SceneFile, WholeScenes, expected_scenes, scene_files
 from data.labels import LabelSpace
 from data.metrics import class_table, percent
-from data.scenes import SPLITS, SceneError, read_manifest
+from data.page import PageError, need_plotly, write_page
+from data.scenes import SPLITS, SceneError, read_manifest, read_scene
 from training import checkpoint, ranks
 from training.arguments import choose_device, whole_number
 from training.board import confusion_figure
@@ -41,7 +42,9 @@ WHOLE_SCENE, BENCHMARK = "pn2-wholescene", "scannet-benchmark"
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_command(_parser().parse_args, score, argv, (SceneError, ops.cpu.CompileError), "nothing was scored")
+    return run_command(
+        _parser().parse_args, score, argv, (SceneError, PageError, ops.cpu.CompileError), "nothing was scored"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
     parser.add_argument("--export-ply", type=whole_number(0), default=0, metavar="N", help="PLY of the first N scenes")
+    parser.add_argument("--html", type=whole_number(0), default=0, metavar="N", help="pages to look at, of the first N")
     parser.add_argument("--predictions", action="store_true", help="write predictions/<scan>.txt for any split")
     parser.add_argument("--allow-partial", action="store_true", help="score a split of which scenes are missing")
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
@@ -73,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def score(args: argparse.Namespace, stop: StopRequest) -> int:
     """The evaluation, in every rank. Returns the exit code."""
+    if args.html:
+        need_plotly()
     device = choose_device(args.device)
     content, data_dir, files, expected, split = ranks.on_rank_0(_open, args)
     if len(files) < expected and not args.allow_partial:
@@ -158,6 +164,12 @@ def write_report(
         for file, result in list(zip(files, results, strict=True))[: args.export_ply]:
             write_comparison(out / "ply", file.path, result.predicted, space)
         print(f"prediction, truth and errors as coloured meshes: {out / 'ply'}")
+    for file, result in list(zip(files, results, strict=True))[: args.html]:
+        scene, predicted = read_scene(file.path), {"prediction": result.predicted}
+        truth = {} if scene.label is None else {"ground truth": space.class_of[scene.label]}
+        write_page(out / "html" / f"{scene.name}.html", scene.name, scene.xyz, space, predicted | truth, scene.colour)
+    if args.html:
+        print(f"pages to look at: {out / 'html'}")
     if facts["split"] == "test" or args.predictions:
         for result in results:
             write_submission(out / "predictions" / f"{result.name}.txt", space.id_of[result.predicted])

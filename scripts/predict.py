@@ -1,6 +1,6 @@
 """Predict the classes of a mesh or point cloud of your own: any PLY file.
 
-    python scripts/predict.py --checkpoint runs/x/checkpoints/last.pt --input room.ply --out room_pred.ply
+    python scripts/predict.py --input room.ply [--checkpoint runs/x] [--out room_pred.ply]
 
 --out has all that the input has, in the same order, and for each vertex `label`, the id of its class, and as red, green
 and blue the class's colour. What the input had under these names is kept as input_label, input_red, ... The
@@ -28,6 +28,7 @@ from data.datasets import INPUTS, SceneTiles, with_covering
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
 from data.labels import LabelSpace, name_width
 from data.oddities import oddities, sizes
+from data.page import PageError, need_plotly, write_page
 from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
 from data.scans import ScanError
 from data.scenes import Scene
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return _run(args)
-    except (checkpoint.CheckpointError, ScanError, ops.cpu.CompileError, OSError) as error:
+    except (checkpoint.CheckpointError, ScanError, PageError, ops.cpu.CompileError, OSError) as error:
         print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,9 +54,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder, last.pt, best.pt or export/")
+    own = "a run's folder, last.pt, best.pt or export/ (default: rooms, the weights that come along)"
+    parser.add_argument("--checkpoint", type=Path, default=Path("rooms"), help=own)
     parser.add_argument("--input", required=True, type=Path, help="PLY mesh or points, binary or ASCII")
     parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
+    parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
     parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
     parser.add_argument(
@@ -73,6 +76,8 @@ def _run(args: argparse.Namespace) -> int:
     if refused := _refuse_flags(args, out):
         print(f"error: {refused}", file=sys.stderr)
         return 2
+    if args.html:
+        need_plotly()
     device = choose_device(args.device)
     content = checkpoint.read_published(args.checkpoint)
     model = checkpoint.build(content, args.checkpoint)
@@ -112,6 +117,13 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
     print(f"{class_summary(classes, space)}\n{out}")
+    if args.html:
+        try:
+            own = field("colour", args.input, ply, seen, args.up)
+        except ScanError:
+            own = None  # it has none
+        said = write_page(args.html, args.input.name, xyz, space, {"prediction": classes[seen]}, own)
+        print(args.html, *filter(None, [said]), sep=": ")
     return 0
 
 

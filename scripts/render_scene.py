@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 
 from data.coloured_ply import RGB, UNLABELLED, class_colours
 from data.labels import NUM_IDS, SCANNET20, LabelError, label_space
+from data.page import PageError, write_page
 from data.ply import ply_column, ply_triangles, read_ply
 from data.scans import ScanError
 
@@ -102,14 +103,14 @@ def read_labels(path: Path, vertices: int) -> np.ndarray:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, required=True, help="PLY mesh or point cloud")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write, PNG")
+    parser.add_argument("--out", type=Path, required=True, help="picture to write, PNG, or a page, HTML")
     parser.add_argument("--labels", type=Path, nargs="*", default=[], help="ids: PLY with `label`, or one a line")
     parser.add_argument("--label-space", default=SCANNET20.name, help="of the labels: a name or a JSON file")
     parser.add_argument("--titles", nargs="*", default=[], help="of the panels (default: the files' names)")
     args = parser.parse_args(argv)
     try:
         draw(args)
-    except (ScanError, LabelError) as error:
+    except (ScanError, LabelError, PageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(args.out)
@@ -130,6 +131,12 @@ def draw(args: argparse.Namespace) -> None:
     titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
     shown = {k for label in labels for k in space.class_of[label[(label >= 0) & (label < NUM_IDS)]].tolist()}
 
+    if args.out.suffix == ".html":
+        known = [np.where((label >= 0) & (label < NUM_IDS), label, 0) for label in labels]
+        classes = {title: space.class_of[label] for title, label in zip(titles[1:], known, strict=True)}
+        if said := write_page(args.out, args.input.name, xyz, space, classes, colour.astype(np.uint8)):
+            print(said)
+        return
     figure = Figure(figsize=(7 * len(panels), 7), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, title, colours in zip(axes, titles, panels, strict=True):

@@ -109,6 +109,7 @@ def test_the_test_split_gives_submission_files(weights, tiny_data, tmp_path):
 
 def test_the_first_scenes_as_coloured_meshes(weights, rooms, tmp_path):
     """Prediction, truth and errors on the scene's own mesh; of a scan without labels the prediction alone."""
+    pytest.importorskip("plotly")  # for the pages
     data = rooms(train=1, val=1, test=1)
     path = data / "scenes" / "room1_00.h5"
     scene = dataclasses.replace(
@@ -118,8 +119,9 @@ def test_the_first_scenes_as_coloured_meshes(weights, rooms, tmp_path):
     for split, views in (("val", ["errors", "prediction", "truth"]), ("test", ["prediction"])):
         out = tmp_path / split
         flags = ["--checkpoint", str(weights), "--data", str(data), "--split", split, "--export-ply", "3"]
-        assert eval_scannet.main([*flags, "--predictions", "--out", str(out)]) == 0
+        assert eval_scannet.main([*flags, "--html", "1", "--predictions", "--out", str(out)]) == 0
         (submission,) = (out / "predictions").iterdir()
+        assert [file.name for file in (out / "html").iterdir()] == [f"{submission.stem}.html"]
         files = sorted((out / "ply").iterdir())
         assert [file.name for file in files] == [f"{submission.stem}_{view}.ply" for view in views]
         meshes = {view: PlyData.read(file) for view, file in zip(views, files, strict=True)}

@@ -317,3 +317,21 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     assert "out.ply: cannot be written (No space left on device); free space" in capsys.readouterr().err
     assert out.read_bytes() == b"earlier" and source.read_bytes() == whole
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_page_shows_what_was_predicted(by_height, room, run, tmp_path):
+    pytest.importorskip("plotly")
+    xyz, faces = room
+    write_coloured(tmp_path / "in.ply", xyz, np.full(xyz.shape, 90, np.uint8), faces)
+    code, _, said = run(by_height, "--html", str(tmp_path / "pages" / "room.html"))
+    text = (tmp_path / "pages" / "room.html").read_text()
+    assert code == 0 and "room.html" in said
+    low = 100 * (xyz[:, 2] < 0.01).mean()
+    assert f"floor {low:.1f} %" in text and f"wall {100 - low:.1f} %" in text and "colours" in text
+
+
+def test_without_plotly_nothing_is_predicted_in_vain(by_height, room, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("data.page.find_spec", lambda name: None)
+    write_coloured(tmp_path / "in.ply", room[0], np.full(room[0].shape, 90, np.uint8), room[1])
+    code, out, said = run(by_height, "--html", str(tmp_path / "room.html"))
+    assert code == 1 and out is None and "requirements-formats" in said

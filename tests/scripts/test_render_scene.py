@@ -101,3 +101,15 @@ def test_unusable_files_are_named(room, tmp_path, capsys):
             (tmp_path / name).write_text(content)
         assert f"{name}: " in (line := error("--input", scan, "--labels", tmp_path / name)) and message in line
     assert not (tmp_path / "x.png").exists()
+
+
+def test_an_html_file_is_a_page_with_the_labels(room, tmp_path):
+    pytest.importorskip("plotly")
+    xyz, colour, faces = room
+    write_coloured(tmp_path / "room.ply", xyz, colour, faces)
+    label = np.where(xyz[:, 2] < 0.1, 2, 1)
+    np.savetxt(tmp_path / "said.txt", label, fmt="%d")
+    flags = ["--input", str(tmp_path / "room.ply"), "--labels", str(tmp_path / "said.txt")]
+    assert render_scene.main([*flags, "--out", str(tmp_path / "room.html")]) == 0
+    text = (tmp_path / "room.html").read_text()
+    assert f"floor {100 * (label == 2).mean():.1f} %" in text and "said" in text
