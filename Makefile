@@ -70,7 +70,8 @@ oldest-python:
 .venv-oldest-torch/installed: requirements.txt | oldest-python
 	$(OLDEST_PYTHON) -m venv .venv-oldest-torch
 	sed 's/>=/==/' requirements.txt > .venv-oldest-torch/requirements.txt
-	.venv-oldest-torch/bin/pip install --quiet --disable-pip-version-check -r .venv-oldest-torch/requirements.txt "pytest>=8" hypothesis
+	.venv-oldest-torch/bin/pip install --quiet --disable-pip-version-check -r .venv-oldest-torch/requirements.txt "pytest>=8" hypothesis \
+	    -r scripts/requirements-rooms.txt -r scripts/requirements-formats.txt
 	touch $@
 
 $(COCO_INSTALLED): scripts/coco/requirements.txt requirements.txt

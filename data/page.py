@@ -37,14 +37,13 @@ def write_page(
     space: LabelSpace,
     classes: Mapping[str, np.ndarray],
     colour: np.ndarray | None = None,
-    confidence: np.ndarray | None = None,
 ) -> str:
     """Write the page of a scan, with a button for each way to colour it; classes are switched in its legend.
 
     Args:
         xyz: (V, 3) m. space: of the classes.
         classes: (V,) int classes by name of the button, such as "prediction" and "ground truth".
-        colour: (V, 3) uint8, the scan's own. confidence: (V,) in [0, 1].
+        colour: (V, 3) uint8, the scan's own, shown as "colours".
 
     Returns what is to be said of it, or "". Raises PageError without plotly, OSError if it cannot be written.
     """
@@ -70,12 +69,9 @@ def write_page(
             for c in np.argsort(-share, kind="stable")
             if share[c]
         ]
-    if confidence is not None:
-        bar = {"color": confidence[shown].astype(np.float32), "cmin": 0, "cmax": 1, "colorscale": "Viridis"}
-        views["confidence"] = [_trace(go, points, "confidence", {**bar, "colorbar": {"title": "confidence"}})]
 
     figure = go.Figure([trace for traces in views.values() for trace in traces])
-    start = next(iter(classes))
+    start = next(iter([*classes, *views]))
     of_view = np.repeat(list(views), [len(traces) for traces in views.values()])
     buttons = [
         {

@@ -1,6 +1,6 @@
 """Make synthetic rooms in ScanNet's raw layout, ready for scripts/preprocess_scannet.py.
 
-python scripts/make_synthetic.py --out datasets/synthetic_scans [--scenes 64 --seed 0 --workers 2]
+python scripts/make_synthetic.py --out datasets/rooms_scans [--scenes 64 --seed 0 --workers 2]
 """
 
 import argparse
@@ -19,9 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=64, help="a quarter of them for validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes; the bytes do not depend on it")
-    parser.add_argument(
-        "--style", choices=STYLES, default=STYLES[0], help="like depth-camera scans, or boxes that tell"
-    )
+    style = "like depth-camera scans (the default), or boxes of which some only their surroundings tell apart"
+    parser.add_argument("--style", choices=STYLES, help=style)
     parser.add_argument("--furniture", type=Path, help="style scanned: a folder of .sh3f archives, mixed in")
     shuffled = "style plain: control set: labels of near and room objects shuffled within pairs"
     parser.add_argument("--shuffle-labels", action="store_true", help=shuffled)
@@ -30,10 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--telling-colours", action="store_true", help=telling)
     args = parser.parse_args(argv)
+    args.style = args.style or ("plain" if args.shuffle_labels or args.telling_colours else "scanned")
     try:
         report = make_dataset(
-            args.out, args.scenes, args.seed, args.workers, args.style, args.shuffle_labels, args.telling_colours,
-            args.furniture,
+            args.out, args.scenes, args.seed, args.workers, args.shuffle_labels, args.telling_colours,
+            style=args.style, furniture=args.furniture,
         )  # fmt: skip
     except (ValueError, OSError) as error:
         parser.exit(2, f"make_synthetic: {error}\n")

@@ -48,14 +48,14 @@ def main(argv: list[str] | None = None) -> int:
         print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; what has a name is whole", file=sys.stderr)
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = "a run's folder, last.pt, best.pt or export/ (default: rooms, the weights that come along)"
-    parser.add_argument("--checkpoint", type=Path, default=Path("rooms"), help=own)
+    parser.add_argument("--checkpoint", type=Path, default=checkpoint.SHIPPED / "rooms", help=own)
     parser.add_argument("--input", required=True, type=Path, help="PLY mesh or points, binary or ASCII")
     parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
     parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
@@ -133,10 +133,13 @@ def _refuse_flags(args: argparse.Namespace, out: Path) -> str:
         return f"--scale is {args.scale}; it has to be a positive number"
     if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
         return f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m"
-    if out.is_dir():
-        return f"--out {out} is a folder; give the name of a file"
-    if out.resolve() == args.input.resolve():
-        return f"--out {out} is the input; choose another name"
+    for flag, path in {"--out": out, "--html": args.html}.items():
+        if path and path.is_dir():
+            return f"{flag} {path} is a folder; give the name of a file"
+        if path and path.resolve() == args.input.resolve():
+            return f"{flag} {path} is the input; choose another name"
+    if args.html and args.html.resolve() == out.resolve():
+        return f"--html {args.html} is also --out; choose another name"
     if args.input.is_dir():
         return f"--input {args.input} is a folder; give one PLY file"
     if args.input.suffix.lower() in READERS.keys() - {".ply"}:

@@ -131,7 +131,9 @@ def draw(args: argparse.Namespace) -> None:
     titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
     shown = {k for label in labels for k in space.class_of[label[(label >= 0) & (label < NUM_IDS)]].tolist()}
 
-    if args.out.suffix == ".html":
+    if args.out.suffix.lower() == ".html":
+        if len({"colours", *titles[1:]}) <= len(labels):
+            raise ScanError(f"two panels have one name: {', '.join(titles[1:])}; give --titles that differ")
         known = [np.where((label >= 0) & (label < NUM_IDS), label, 0) for label in labels]
         classes = {title: space.class_of[label] for title, label in zip(titles[1:], known, strict=True)}
         if said := write_page(args.out, args.input.name, xyz, space, classes, colour.astype(np.uint8)):

@@ -3,11 +3,15 @@
 import json
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from data.atomic_write import replacing
+from data.preprocessing import follow_parent
 from data.rooms import rooms
 from data.rooms.raw_layout import FIRST_SPACE, MOST_SCENES
 
@@ -22,9 +26,10 @@ def make_dataset(
     scenes: int = 64,
     seed: int = 0,
     workers: int = 2,
-    style: str = "plain",
     shuffled: bool = False,
     telling_colours: bool = False,
+    *,
+    style: str = "plain",
     furniture: Path | None = None,
 ) -> dict:
     """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
@@ -33,7 +38,7 @@ def make_dataset(
     on `workers`.
 
     Args:
-        shuffled: the control set of style plain (rooms.shuffle_labels).
+        style: of STYLES. shuffled: the control set of style plain (rooms.shuffle_labels).
         telling_colours: style plain; a vertex's colour says what its object alone tells, its class or its pair.
         furniture: style scanned; a folder of .sh3f archives, whose models are mixed in.
 
@@ -44,6 +49,8 @@ def make_dataset(
         raise ValueError(f"cannot make {scenes} scenes: give 2 to {MOST_SCENES}; a quarter of them are for validation")
     if seed < 0 or workers < 1:
         raise ValueError(f"seed {seed}, workers {workers}: the seed has to be at least 0, the workers at least 1")
+    if style not in STYLES:
+        raise ValueError(f"style is '{style}'; it can be {' or '.join(STYLES)}")
     if style == "scanned" and (shuffled or telling_colours):
         raise ValueError("shuffled labels and telling colours are for style plain; leave them out")
     if style == "plain" and furniture:
@@ -55,8 +62,9 @@ def make_dataset(
         arguments |= {"style": style, "furniture": furniture and str(furniture)}
     if found := _found(out, arguments):
         return found
+    scanned, credits_of = _need_scanned(furniture) if style == "scanned" else (None, {})
     (out / "splits").mkdir(parents=True, exist_ok=True)
-    (out / REPORT).write_text(json.dumps({"finished": False, "arguments": arguments}))
+    _write_report(out, {"finished": False, "arguments": arguments})
     val = max(1, scenes // 4)
     counts = {"train": scenes - val, "val": val}
     for split, count in counts.items():
@@ -68,29 +76,24 @@ def make_dataset(
         write = partial(rooms.write_room, scans=out / "scans", telling_colours=telling_colours)
         report = rooms.report_on(list(_in_parallel(write, plans, workers)), shuffled)
     else:
-        report = _make_scanned(out, counts, seed, workers, furniture)
+        _write_table(out, scanned.ID_OF)
+        tasks = [(split, seed, i) for split, count in counts.items() for i in range(count)]
+        write = partial(scanned.write_scanned, scans=out / "scans", furniture=furniture)
+        summaries = list(_in_parallel(write, tasks, workers))
+        shares = rooms.class_shares([s for s in summaries if s["split"] == "train"])
+        report = {"vertices": sum(sum(s["nyu40"]) for s in summaries), "shares": shares, **credits_of}
     report = {"finished": True, "arguments": arguments, **report}
-    (out / REPORT).write_text(json.dumps(report, indent=1))
+    _write_report(out, report)
     return report
 
 
-def _make_scanned(out, counts, seed, workers, furniture) -> dict:
-    """The rooms of style scanned, and what the report says of them."""
+def _need_scanned(furniture):
+    """The module that makes rooms of style scanned, and whom its furniture is owed to. ValueError: one is missing."""
     try:
         from data.rooms import designed, scanned
     except ImportError as error:
         raise ValueError(f"style scanned needs more libraries: {INSTALL} ({error})") from error
-
-    credits_of = {"credits": designed.credits(designed.read_furniture(furniture))} if furniture else {}
-    _write_table(out, scanned.ID_OF)
-    tasks = [(split, seed, i) for split, count in counts.items() for i in range(count)]
-    write = partial(scanned.write_scanned, scans=out / "scans", furniture=furniture)
-    summaries = list(_in_parallel(write, tasks, workers))
-    report = {
-        "vertices": sum(sum(s["nyu40"]) for s in summaries),
-        "shares": rooms.class_shares([s for s in summaries if s["split"] == "train"]),
-    }
-    return report | credits_of
+    return scanned, {"credits": designed.credits(designed.read_furniture(furniture))} if furniture else {}
 
 
 def _found(out: Path, arguments: dict) -> dict | None:
@@ -115,6 +118,19 @@ def _write_table(out: Path, nyu40: dict[str, int]) -> None:
     (out / TABLE).write_text("id\traw_category\tnyu40id\n" + "".join(rows))
 
 
+def _write_report(out: Path, report: dict) -> None:
+    with replacing(out / REPORT) as temporary:
+        temporary.write_text(json.dumps(report, indent=1))
+
+
 def _in_parallel(write, tasks: list, workers: int) -> Iterator[dict]:
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks))) as pool:
-        yield from tqdm(pool.imap(write, tasks), total=len(tasks), desc="rooms", unit="room")
+    """What `write` returns for each task, in their order."""
+    executor = ProcessPoolExecutor(
+        min(workers, len(tasks)), multiprocessing.get_context("spawn"), initializer=follow_parent
+    )
+    try:
+        yield from tqdm(executor.map(write, tasks), total=len(tasks), desc="rooms", unit="room")
+    except BrokenProcessPool as error:
+        raise OSError("a worker process was killed (out of memory?); use fewer --workers") from error
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -22,9 +22,6 @@ MAX_BYTES = 64 * 2**20  # of an entry, unpacked
 MAX_FACES = 6_000  # 1 in 30 larger models then loses over 5 % of its surface; with 4,000, 1 in 16
 CELL = 0.004  # m: vertices as close as that are one before a model is simplified, or parts that only touch come apart
 MAX_SIZE = 4.0  # m, of a side: what is larger is no furniture, or its size is not in cm
-MAX_SMALL = 0.6  # m, of a side of what stands on a top
-SMALL = ("otherprop", "books", "lamp", "box", "bag", "television", "towel", "clothes")
-ON_FLOORS = "stool|folding chair|shoes|sneakers|slippers|bootie|potty|toilet|basket(ball)?|soccer ball"  # if small, too
 
 # Words of a catalogue name, the first list that has one decides; None is of no use in a room. The categories are those
 # of ScanNet's label table: there a stool is otherprop, a wardrobe otherfurniture, a stove otherstructure.
@@ -249,13 +246,6 @@ def designed(rng: np.random.Generator, model: Model) -> Piece:
     bottom = np.array((0, 0, model.surface.xyz[:, 2].min()))
     surface = model.surface._replace(xyz=(model.surface.xyz - bottom) * stretch + bottom)
     return Piece([Thing(model.name, [surface])], width, depth)
-
-
-def small(models: dict[str, list[Model]]) -> list[Model]:
-    """Those that stand on tables, shelves and counters."""
-    candidates = [model for name in SMALL for model in models.get(name, []) if model.size.max() < MAX_SMALL]
-    candidates = [m for m in candidates if not re.search(rf"\b({ON_FLOORS})\b", m.title.lower())]
-    return [m for m in candidates if m.surface.xyz[:, 2].min() < 0.01]  # what hangs has an elevation
 
 
 def credits(models: dict[str, list[Model]]) -> str:

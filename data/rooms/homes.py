@@ -296,12 +296,12 @@ def make_room(rng: np.random.Generator, models: dict | None = None) -> tuple[str
     """The type of a room, and its things; the floor comes first. models: of furniture, by the name of the thing."""
     type_ = str(rng.choice(list(HOMES), p=[home.share for home in HOMES.values()]))
     room = Room(type_, rng)
+    _shape(room, rng)
     for _ in range(rng.integers(1, 4)):
         room.open_wall(openings.door(rng, room.height))
     for _ in range(rng.integers(0, 4)):
         make = openings.window_with_curtain if rng.random() < 0.4 else openings.window
         room.open_wall(make(rng, room.height))
-    _shape(room, rng)
     for rule in room.home.rules:
         for _ in range(rng.integers(rule.fewest, rule.most, endpoint=True)):
             room.put(_designed(rng, rule.make(rng), models), rule.place)
@@ -349,6 +349,7 @@ def _shape(room, rng):
         low, reach = rng.uniform(1.1, 1.9), rng.uniform(0.8, min(2.2, x1 - x0))
         slope = rectangle((x0, y0, low), (0, y1 - y0, 0), (reach, 0, height - low))
         room.things.append(Thing("ceiling", [slope]))
+        room.taken.append((np.array([(x0, y0), (x0 + reach, y0), (x0 + reach, y1), (x0, y1)]), low, height))
 
 
 def _around(wall, holes, height):

@@ -35,6 +35,11 @@ BULGE, BULGE_WAVE = (0.003, 0.03), (0.1, 0.5)  # m; by cloth, gloss, and light t
 PIXEL_AT = 3.2  # m, where a pixel is as large as a voxel
 GRAZING = 0.17  # cosine at which half of the pixels are lost
 EDGE = 0.04  # jump of depth, as a share of it, at which a pixel is lost
+STOPS = (4, 11)  # places from which a person looks around
+TURN, PITCH, SWING = (16, 26), (-30, -14), 16  # degrees: between images, of a camera held in the hand, up and down
+STRIDE, SHAKE = 0.35, 0.055  # m, between images on the way, and of the hand
+HEIGHTS = (1.2, 1.75)  # m, of the camera
+GRID = 0.1  # m, of places looked at
 BORDER = 0.3  # m that a camera keeps from high things, where it can
 REACH = 0.8  # m; over what is lower, a camera is held out
 TRUNCATION = 3  # voxels
@@ -85,45 +90,48 @@ class Rays:
         faces_of = [sum(len(surface.faces) for surface in thing.surfaces) for thing in things]
         self.names = [thing.name for thing in things]
         self.thing = np.repeat(np.arange(len(things)), faces_of)  # (F,)
-        self.scene = EmbreeScene()
+        self.scene, self.without_ceiling = EmbreeScene(), EmbreeScene()
         TriangleMesh(self.scene, self.xyz[self.faces])
+        below = np.array([name != "ceiling" for name in self.names])[self.thing]
+        TriangleMesh(self.without_ceiling, self.xyz[self.faces[below]])
         a, b, c = (self.xyz[self.faces[:, i]] for i in range(3))
         normal = np.cross(b - a, c - a)
         self.normal = normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12)
 
-    def cast(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def cast(self, origin: np.ndarray, direction: np.ndarray, scene=None) -> tuple[np.ndarray, np.ndarray]:
         """Of rays from (R, 3) along unit vectors (R, 3): distance (R,), inf for nothing; triangle (R,), or -1."""
         origin = np.broadcast_to(origin, direction.shape)
-        hit = self.scene.run(origin.astype(np.float32), direction.astype(np.float32), output=1)
+        hit = (scene or self.scene).run(origin.astype(np.float32), direction.astype(np.float32), output=1)
         return np.where(hit["primID"] < 0, np.inf, hit["tfar"].astype(np.float64)), hit["primID"]
 
 
 def walk(rays: Rays, rng: np.random.Generator) -> Camera:
-    """A person's path through the free space: from place to place, looking around at each and along the way."""
+    """A person's path through the free space: from place to place, looking around at each and along the way.
+
+    Raises NothingSeen where nobody can stand.
+    """
     places = _free_places(rays, rng)
-    number = min(len(places), int(rng.integers(4, 11)))
-    stops = [places[rng.integers(len(places))]]
-    while len(stops) < number:  # the furthest of some, so that the walk covers the room
-        some = places[rng.integers(len(places), size=12)]
+    stops, number = [places[rng.integers(len(places))]], min(len(places), int(rng.integers(*STOPS)))
+    while len(stops) < number:
+        some = places[rng.integers(len(places), size=12)]  # the furthest of some, so that the walk covers the room
         far = np.min([np.linalg.norm(some - stop, axis=1) for stop in stops], axis=0)
         stops.append(some[np.argmax(far)])
-    position, yaw, pitch = [], [], []
-    step = np.deg2rad(rng.uniform(16, 26))
-    base = rng.uniform(-30, -14)  # degrees: a camera in the hand looks down
+    around, looks = np.deg2rad(rng.uniform(*TURN)), []  # x, y, z, yaw, and pitch in degrees
+    base = rng.uniform(*PITCH)
     for here, there in zip(stops, [*stops[1:], stops[-1]], strict=True):
-        turn = int(rng.uniform(0.5, 1.15) * 2 * np.pi / step)
-        start = rng.uniform(0, 2 * np.pi)
-        yaw += [start + i * step for i in range(turn)]
-        position += [here + rng.normal(0, 0.06, 3) for _ in range(turn)]
-        swing = rng.uniform(0, 2 * np.pi)
-        pitch += [base + 16 * np.sin(0.9 * i + swing) for i in range(turn)]
-        on_the_way = int(np.linalg.norm(there - here) / 0.35)
+        start, swing = rng.uniform(0, 2 * np.pi, 2)
+        for i in range(int(rng.uniform(0.5, 1.15) * 2 * np.pi / around)):
+            pitch = base + SWING * np.sin(0.9 * i + swing)
+            looks.append((*(here + rng.normal(0, SHAKE, 3)), start + i * around, pitch))
         ahead = np.arctan2(*(there - here)[[1, 0]])
-        for i in range(on_the_way):
-            position.append(here + (there - here) * (i + 1) / (on_the_way + 1) + rng.normal(0, 0.05, 3))
-            yaw.append(ahead + 0.9 * np.sin(0.8 * i))
-            pitch.append(base + rng.normal(0, 8))
-    return _cameras(np.array(position), np.array(yaw), np.deg2rad(np.clip(pitch, -60, 20)))
+        strides = int(np.linalg.norm(there - here) / STRIDE)
+        for i in range(strides):
+            at = here + (there - here) * (i + 1) / (strides + 1)
+            if np.linalg.norm(places[:, :2] - at[:2], axis=1).min() < GRID:  # else there is a wall, or a cupboard
+                at = at + rng.normal(0, SHAKE, 3)
+                looks.append((*at, ahead + 0.9 * np.sin(0.8 * i), base + rng.normal(0, SWING / 2)))
+    x, y, z, yaw, pitch = np.array(looks).T
+    return _cameras(np.stack((x, y, z), 1), yaw, np.deg2rad(np.clip(pitch, -60, 20)))
 
 
 def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator) -> Scan:
@@ -147,17 +155,21 @@ def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator)
 
 
 def _free_places(rays, rng):
-    """(P, 3) places for a camera: above floor and low things, away from high ones, on a grid of 10 cm."""
+    """(P, 3) places for a camera: above floor and low things, away from high ones, on a grid."""
     low, high = rays.xyz.min(0), rays.xyz.max(0)
-    x, y = np.meshgrid(np.arange(low[0], high[0], 0.1), np.arange(low[1], high[1], 0.1), indexing="ij")
-    from_here = np.stack((x.ravel(), y.ravel(), np.full(x.size, 1.9)), 1)
-    down = np.broadcast_to([0.0, 0.0, -1.0], from_here.shape)
-    distance, triangle = rays.cast(from_here, down)
-    up, _ = rays.cast(from_here, -down)
-    low_here = (triangle >= 0) & (from_here[:, 2] - distance < REACH) & np.isfinite(up)
-    clear = distance_transform_edt(np.pad(low_here.reshape(x.shape), 1))[1:-1, 1:-1].ravel() * 0.1
+    x, y = np.meshgrid(np.arange(low[0], high[0], GRID), np.arange(low[1], high[1], GRID), indexing="ij")
+    above = np.stack((x.ravel(), y.ravel(), np.full(x.size, high[2] + 1)), 1)
+    down = np.broadcast_to([0.0, 0.0, -1.0], above.shape)
+    depth, _ = rays.cast(above, down, rays.without_ceiling)
+    room, _ = rays.cast(
+        above * [1, 1, 0] + [0, 0, REACH], -down
+    )  # from over what is low up to what hangs, or the ceiling
+    free = (above[:, 2] - depth < REACH) & (room > HEIGHTS[1] - REACH) & np.isfinite(room)
+    if not free.any():
+        raise NothingSeen("there is no place for a camera")
+    clear = distance_transform_edt(np.pad(free.reshape(x.shape), 1))[1:-1, 1:-1].ravel() * GRID
     free = clear >= min(BORDER, clear.max())
-    return np.stack((x.ravel()[free], y.ravel()[free], rng.uniform(1.2, 1.75, free.sum())), 1)
+    return np.stack((x.ravel()[free], y.ravel()[free], rng.uniform(*HEIGHTS, free.sum())), 1)
 
 
 def _cameras(position, yaw, pitch):
@@ -263,7 +275,7 @@ class _Volume:
         distance = np.where(seen.ravel(), self.distance / np.maximum(self.weight, 1e-9), TRUNCATION * self.voxel)
         if seen.sum() < FEWEST_VOXELS:
             raise NothingSeen("the camera saw next to nothing")
-        unseen = binary_dilation(~seen, np.ones((2, 2, 2)), origin=-1)  # a cube has its first corner's index
+        unseen = binary_dilation(~seen, np.ones((2, 2, 2)), origin=-1)  # a cube goes by its last corner's index
         xyz, faces, _, _ = marching_cubes(distance.reshape(self.shape), 0.0, mask=~unseen)
         return xyz * self.voxel + self.low, faces
 

@@ -109,7 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         counts = count_predictions(args.scans, args.predictions)
-        oracles = json.loads((args.scans / "synthetic.json").read_text())["oracles"]
+        report = json.loads((args.scans / "synthetic.json").read_text())
+        if "oracles" not in report:
+            raise ValueError(f"{args.scans} holds rooms of style scanned; kinds are those of style plain")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -119,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         values = [found[kind][name] for kind in KINDS]
         texts = ["-" if value is None else f"{value}" if name == "vertices" else f"{value:.3f}" for value in values]
         print(f"{name:18}" + "".join(f"{text:>8}" for text in texts))
-    for name, accuracy in oracles.items():
+    for name, accuracy in report["oracles"].items():
         print(f"{name + ' oracle':18}" + "".join(f"{accuracy.get(kind, float('nan')):8.3f}" for kind in KINDS))
     return 0
 

@@ -38,7 +38,7 @@ def values(array):
 def written(tmp_path):
     colour = RNG.integers(0, 256, (500, 3)).astype(np.uint8)
     classes = {"prediction": CLASSES, "ground truth": np.ones(500, int)}
-    said = page.write_page(tmp_path / "new" / "p.html", "a <b> & c", XYZ, SCANNET20, classes, colour, RNG.random(500))
+    said = page.write_page(tmp_path / "new" / "p.html", "a <b> & c", XYZ, SCANNET20, classes, colour)
     assert said == ""
     return tmp_path / "new" / "p.html"
 
@@ -46,7 +46,7 @@ def written(tmp_path):
 def test_every_point_is_there_in_every_view(written):
     traces, layout = figure_of(written)
     buttons = layout["updatemenus"][0]["buttons"]
-    assert [b["label"] for b in buttons] == ["colours", "prediction", "ground truth", "confidence"]
+    assert [b["label"] for b in buttons] == ["colours", "prediction", "ground truth"]
     for button in buttons:
         shown = [t for t, visible in zip(traces, button["args"][0]["visible"], strict=True) if visible]
         points = np.concatenate([np.stack([values(t[axis]) for axis in "xyz"], 1) for t in shown])

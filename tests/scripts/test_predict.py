@@ -330,6 +330,15 @@ def test_a_page_shows_what_was_predicted(by_height, room, run, tmp_path):
     assert f"floor {low:.1f} %" in text and f"wall {100 - low:.1f} %" in text and "colours" in text
 
 
+def test_a_page_takes_the_place_of_nothing(by_height, room, run, tmp_path):
+    write_coloured(tmp_path / "in.ply", room[0], np.full(room[0].shape, 90, np.uint8), room[1])
+    before = (tmp_path / "in.ply").read_bytes()
+    for page in (tmp_path / "in.ply", tmp_path / "out.ply", tmp_path):
+        code, out, said = run(by_height, "--html", str(page))
+        assert code == 2 and out is None and "--html" in said
+    assert (tmp_path / "in.ply").read_bytes() == before
+
+
 def test_without_plotly_nothing_is_predicted_in_vain(by_height, room, run, tmp_path, monkeypatch):
     monkeypatch.setattr("data.page.find_spec", lambda name: None)
     write_coloured(tmp_path / "in.ply", room[0], np.full(room[0].shape, 90, np.uint8), room[1])

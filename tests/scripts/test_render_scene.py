@@ -103,6 +103,17 @@ def test_unusable_files_are_named(room, tmp_path, capsys):
     assert not (tmp_path / "x.png").exists()
 
 
+def test_a_page_without_labels_and_panels_of_one_name(room, tmp_path, capsys):
+    pytest.importorskip("plotly")
+    xyz, colour, faces = room
+    write_coloured(tmp_path / "room.ply", xyz, colour, faces)
+    flags = ["--input", str(tmp_path / "room.ply"), "--out", str(tmp_path / "room.HTML")]
+    assert render_scene.main(flags) == 0 and "colours" in (tmp_path / "room.HTML").read_text()
+    np.savetxt(tmp_path / "said.txt", np.ones(len(xyz)), fmt="%d")
+    assert render_scene.main([*flags, "--labels", *[str(tmp_path / "said.txt")] * 2]) == 1
+    assert "--titles" in capsys.readouterr().err
+
+
 def test_an_html_file_is_a_page_with_the_labels(room, tmp_path):
     pytest.importorskip("plotly")
     xyz, colour, faces = room

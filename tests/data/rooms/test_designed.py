@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.rooms import designed as module
-from data.rooms.designed import CATALOGUE, WORDS, credits, designed, kind, read_furniture, read_obj, small
+from data.rooms.designed import CATALOGUE, WORDS, credits, designed, kind, read_furniture, read_obj
 from data.rooms.scanned import NYU40
 from data.rooms.surfaces import bounds
 
@@ -173,13 +173,6 @@ def test_names_of_catalogues_lead_to_names_of_nyu40():
     }.items():
         assert kind({"name": title}) == name
     assert kind({"name": "Box", "id": "Scopia#office_box"}) == "cabinet"
-
-
-def test_small_things_stand_and_fit_on_a_top(folder):
-    catalogue = entry(1, "Cup", "cup.obj", 8, 8, 10) + entry(2, "Vase", "cup.obj", 20, 20, 70)
-    catalogue += entry(3, "Towel", "cup.obj", 20, 10, 40, elevation=100) + entry(4, "Stool", "cup.obj", 30, 30, 45)
-    write_library(folder / "one.sh3f", catalogue + entry(5, "Children chair", "cup.obj", 30, 30, 50), cup=CUP)
-    assert [model.title for model in small(read_furniture(folder))] == ["Cup"]
 
 
 def test_credits_name_each_creator_once_under_the_library_and_its_licence(folder):

@@ -60,7 +60,11 @@ def test_a_finished_set_is_left_as_it_is(dataset):
 
 
 def test_options_of_the_other_style_are_refused(tmp_path, capsys):
-    for flags in (["--shuffle-labels"], ["--telling-colours"], ["--style", "plain", "--furniture", str(tmp_path)]):
+    for flags in (
+        ["--style", "scanned", "--shuffle-labels"],
+        ["--style", "scanned", "--telling-colours"],
+        ["--style", "plain", "--furniture", str(tmp_path)],
+    ):
         with pytest.raises(SystemExit) as stop:
             make_synthetic.main(["--out", str(tmp_path / "x"), *flags])
         assert stop.value.code == 2 and "leave" in capsys.readouterr().err
@@ -74,3 +78,4 @@ def test_missing_libraries_are_named(tmp_path):
     command = f"make_synthetic.main(['--out', {str(tmp_path / 'x')!r}, '--scenes', '2'])"
     done = subprocess.run([sys.executable, "-c", without + command], capture_output=True, text=True)
     assert done.returncode == 2 and "requirements-rooms.txt" in done.stderr
+    assert not (tmp_path / "x").exists(), "nothing is in the way of another style"

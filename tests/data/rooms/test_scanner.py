@@ -86,6 +86,26 @@ def test_cameras_stand_in_free_space(things):
         assert (camera.axes[:, 1, 2] < 0).all(), "down is down"
 
 
+def test_no_camera_is_in_a_column_or_behind_a_wall(things):
+    """A room in an L with a column; its floor goes on behind the wall, where there is no ceiling."""
+    built = [
+        Thing("floor", [rectangle((0, 0, 0), (4, 0, 0), (0, 4, 0))]),
+        Thing("ceiling", [rectangle((0, 0, 2.5), (4, 0, 0), (0, 2, 0)), rectangle((0, 2, 2.5), (2, 0, 0), (0, 2, 0))]),
+        Thing("wall", [rectangle((2, 2, 0), (2, 0, 0), (0, 0, 2.5)), rectangle((2, 2, 0), (0, 2, 0), (0, 0, 2.5))]),
+        Thing("wall", [box(0.8, 1.6, 0.8, 1.6, 0, 2.49)]),
+    ]
+    rays = scanner.Rays(built)
+    for seed in range(10):
+        x, y, _ = scanner.walk(rays, np.random.default_rng(seed)).position.T
+        assert not ((x > 0.8) & (x < 1.6) & (y > 0.8) & (y < 1.6)).any(), "in the column"
+        assert not ((x > 2.1) & (y > 2.1)).any(), "in the next room"
+
+
+def test_where_nobody_can_stand_there_is_no_walk():
+    with pytest.raises(scanner.NothingSeen):
+        scanner.walk(scanner.Rays([Thing("cabinet", [box(0, 2, 0, 2, 0, 2)])]), np.random.default_rng(0))
+
+
 def test_the_same_seed_gives_the_same_scan(things, scan):
     again, other = scan_of(things), scan_of(things, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(again, scan, strict=True))
