@@ -120,9 +120,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.html:
         try:
             own = field("colour", args.input, ply, seen, args.up)
-        except ScanError:
-            own = None  # it has none
-        said = write_page(args.html, args.input.name, xyz, space, {"prediction": classes[seen]}, own)
+        except ScanError as error:
+            own = None
+            print(f"note: the page has no colours ({error})")
+        try:
+            said = write_page(args.html, args.input.name, xyz, space, {"prediction": classes[seen]}, own)
+        except OSError as error:
+            raise ScanError(f"--html {args.html}: cannot be written ({error.strerror}); {out} is whole") from error
         print(args.html, *filter(None, [said]), sep=": ")
     return 0
 

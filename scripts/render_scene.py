@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         draw(args)
-    except (ScanError, LabelError, PageError) as error:
+    except (ScanError, LabelError, PageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(args.out)
@@ -118,6 +118,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw(args: argparse.Namespace) -> None:
+    if args.out.resolve() in {path.resolve() for path in (args.input, *args.labels)}:
+        raise ScanError(f"--out {args.out} is also read; choose another name")
     ply, space = read_ply(args.input), label_space(args.label_space)
     xyz = np.column_stack([ply_column(args.input, ply, "vertex", axis, "fiu") for axis in "xyz"]).astype(np.float64)
     if not len(xyz) or not np.isfinite(xyz).all():

@@ -93,6 +93,8 @@ def _need_scanned(furniture):
         from data.rooms import designed, scanned
     except ImportError as error:
         raise ValueError(f"style scanned needs more libraries: {INSTALL} ({error})") from error
+    if furniture:
+        print(f"reading the furniture of {furniture}", flush=True)
     return scanned, {"credits": designed.credits(designed.read_furniture(furniture))} if furniture else {}
 
 

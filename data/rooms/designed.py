@@ -223,7 +223,7 @@ def read_library(path: Path) -> list[Model]:
 def read_furniture(folder: Path) -> dict[str, list[Model]]:
     """The models in a folder's libraries that are of use in a room, by nyu40 category; prints what is broken.
 
-    ValueError: there are no libraries.
+    ValueError: there are no libraries, or no models in them.
     """
     paths = sorted(Path(folder).glob("*.sh3f"))
     if not paths:
@@ -235,6 +235,8 @@ def read_furniture(folder: Path) -> dict[str, list[Model]]:
                 models.setdefault(model.name, []).append(model)
         except BROKEN as error:
             print(f"skipped {path}: {error!r}")
+    if not models:
+        raise ValueError(f"{folder}: none of its furniture libraries has a model that can be used")
     return models
 
 

@@ -112,6 +112,7 @@ def test_a_page_without_labels_and_panels_of_one_name(room, tmp_path, capsys):
     np.savetxt(tmp_path / "said.txt", np.ones(len(xyz)), fmt="%d")
     assert render_scene.main([*flags, "--labels", *[str(tmp_path / "said.txt")] * 2]) == 1
     assert "--titles" in capsys.readouterr().err
+    assert render_scene.main([*flags[:2], "--out", flags[1]]) == 1 and "also read" in capsys.readouterr().err
 
 
 def test_an_html_file_is_a_page_with_the_labels(room, tmp_path):

@@ -181,3 +181,9 @@ def test_credits_name_each_creator_once_under_the_library_and_its_licence(folder
     )
     lines = credits(read_furniture(folder)).splitlines()
     assert lines == ["* one (CC BY 3.0): Ann, René", "* two (CC BY 3.0): ?", "* two (CC0): ?"]
+
+
+def test_a_folder_of_broken_libraries_is_an_error(tmp_path):
+    (tmp_path / "none.sh3f").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="none of its furniture libraries"):
+        read_furniture(tmp_path)
