@@ -164,11 +164,12 @@ def write_report(
         for file, result in list(zip(files, results, strict=True))[: args.export_ply]:
             write_comparison(out / "ply", file.path, result.predicted, space)
         print(f"prediction, truth and errors as coloured meshes: {out / 'ply'}")
-    for file, result in list(zip(files, results, strict=True))[: args.html]:
-        scene, predicted = read_scene(file.path), {"prediction": result.predicted}
-        truth = {} if scene.label is None else {"ground truth": space.class_of[scene.label]}
-        write_page(out / "html" / f"{scene.name}.html", scene.name, scene.xyz, space, predicted | truth, scene.colour)
     if args.html:
+        for file, result in list(zip(files, results, strict=True))[: args.html]:
+            scene, views = read_scene(file.path), {"prediction": result.predicted}
+            if scene.label is not None:
+                views["ground truth"] = space.class_of[scene.label]
+            write_page(out / "html" / f"{scene.name}.html", scene.name, scene.xyz, space, views, scene.colour)
         print(f"pages to look at: {out / 'html'}")
     if facts["split"] == "test" or args.predictions:
         for result in results:
