@@ -56,31 +56,16 @@ def write_page(
     points = (xyz - xyz.mean(0))[shown].astype(np.float32)
     views = {}  # name -> traces
     if colour is not None:
-        views["colours"] = [_trace(go, points, "scan", {"color": _hex(colour[shown])})]
-    for name, of_vertex in classes.items():
-        share = np.bincount(of_vertex, minlength=space.num_classes) / len(of_vertex)
-        views[name] = [
-            _trace(
-                go,
-                points[of_vertex[shown] == c],
-                f"{escape(space.names[c])} {100 * share[c]:.1f} %",
-                {"color": _hex(space.palette[[c]])[0]},
-            )
-            for c in np.argsort(-share, kind="stable")
-            if share[c]
-        ]
+        views["colours"] = [_trace(go, points, "scan", _hex(colour[shown]))]
+    views |= {name: _by_class(go, points, of_vertex, shown, space) for name, of_vertex in classes.items()}
 
     figure = go.Figure([trace for traces in views.values() for trace in traces])
     start = next(iter([*classes, *views]))
     of_view = np.repeat(list(views), [len(traces) for traces in views.values()])
-    buttons = [
-        {
-            "label": name,
-            "method": "update",
-            "args": [{"visible": (of_view == name).tolist()}, {"showlegend": name in classes}],
-        }
-        for name in views
-    ]
+    buttons = []
+    for name in views:
+        change = [{"visible": (of_view == name).tolist()}, {"showlegend": name in classes}]
+        buttons.append({"label": name, "method": "update", "args": change})
     for trace, name in zip(figure.data, of_view, strict=True):
         trace.visible = bool(name == start)
     thinned = f"{len(shown):,} of {len(xyz):,} vertices are shown" if len(shown) < len(xyz) else ""
@@ -105,11 +90,25 @@ def write_page(
     return thinned and f"{thinned} on the page"
 
 
-def _trace(go, points, name, marker):
+def _by_class(go, points, of_vertex, shown, space):
+    """A trace for each class of (V,), the commonest first. points: those `shown`; shares are of all."""
+    share = np.bincount(of_vertex, minlength=space.num_classes) / len(of_vertex)
+    return [
+        _trace(
+            go,
+            points[of_vertex[shown] == c],
+            f"{escape(space.names[c])} {100 * share[c]:.1f} %",
+            _hex(space.palette[[c]])[0],
+        )
+        for c in np.argsort(-share, kind="stable")
+        if share[c]
+    ]
+
+
+def _trace(go, points, name, colour):
     x, y, z = points.T
-    return go.Scatter3d(
-        x=x, y=y, z=z, mode="markers", name=name, marker={"size": SIZE, **marker}, hoverinfo="name", legendrank=1
-    )
+    marker = {"size": SIZE, "color": colour}
+    return go.Scatter3d(x=x, y=y, z=z, mode="markers", name=name, marker=marker, hoverinfo="name", legendrank=1)
 
 
 def _hex(colour):

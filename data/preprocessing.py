@@ -10,9 +10,10 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,7 @@ from data.scenes import (
 MOSTLY_BLANK = 0.9  # of the vertices without annotation; in 256 generated rooms at most 0.23 are
 MANY_CLASSES = 50  # of more, only those that occur are listed
 NAMED = 5  # ids outside the label space that are named
+KILLED = "a worker process was killed (out of memory?); use fewer --workers"
 INTERRUPTED = 130  # exit code of Ctrl-C, as in a shell
 
 
@@ -193,20 +195,23 @@ def run(tasks, options, workers):
     if workers == 1 or len(tasks) < 2:
         yield from (attempt(task, options) for task in tasks)
         return
-    executor = ProcessPoolExecutor(
-        max_workers=min(workers, len(tasks)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=follow_parent,
-    )
-    try:
+    with worker_processes(min(workers, len(tasks))) as executor:
         started = {executor.submit(attempt, task, options): task for task in tasks}
         for future in as_completed(started):
             try:
                 yield future.result()
             except BrokenProcessPool:
                 task = started[future]
-                cause = f"{task.path}: a worker process was killed (out of memory?); use fewer --workers"
-                yield Outcome(task.scan_id, cause)
+                yield Outcome(task.scan_id, f"{task.path}: {KILLED}")
+
+
+@contextmanager
+def worker_processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this one; what was not begun when the block is left is not done."""
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(number, spawn, initializer=follow_parent)
+    try:
+        yield executor
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -131,14 +131,13 @@ def draw(args: argparse.Namespace) -> None:
     labels = [read_labels(path, len(xyz)) for path in args.labels]
     panels = [colour, *(class_colours(label, space) for label in labels)]
     titles = args.titles + [path.stem for path in (args.input, *args.labels)][len(args.titles) :]
-    shown = {k for label in labels for k in space.class_of[label[(label >= 0) & (label < NUM_IDS)]].tolist()}
+    classes = [space.class_of[np.where((label >= 0) & (label < NUM_IDS), label, 0)] for label in labels]
 
     if args.out.suffix.lower() == ".html":
         if len({"colours", *titles[1:]}) <= len(labels):
             raise ScanError(f"two panels have one name: {', '.join(titles[1:])}; give --titles that differ")
-        known = [np.where((label >= 0) & (label < NUM_IDS), label, 0) for label in labels]
-        classes = {title: space.class_of[label] for title, label in zip(titles[1:], known, strict=True)}
-        if said := write_page(args.out, args.input.name, xyz, space, classes, colour.astype(np.uint8)):
+        views = dict(zip(titles[1:], classes, strict=True))
+        if said := write_page(args.out, args.input.name, xyz, space, views, colour.astype(np.uint8)):
             print(said)
         return
     figure = Figure(figsize=(7 * len(panels), 7), layout="constrained")
@@ -147,7 +146,7 @@ def draw(args: argparse.Namespace) -> None:
         axis.imshow(render(xyz, colours, faces if len(faces) else None))
         axis.set_title(title)
         axis.axis("off")
-    legend = [Patch(color=space.palette[k] / 255, label=space.names[k]) for k in sorted(shown - {0})]
+    legend = [Patch(color=space.palette[k] / 255, label=space.names[k]) for k in np.unique(classes) if k]
     if labels:
         legend.append(Patch(color=np.array(UNLABELLED) / 255, label="no label, or another class"))
         figure.legend(handles=legend, loc="outside lower center", ncols=10, frameon=False)

@@ -1,9 +1,7 @@
 """A set of generated rooms in one of two styles: "scanned", for training that transfers to real scans, or "plain"."""
 
 import json
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -11,12 +9,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.atomic_write import replacing
-from data.preprocessing import follow_parent
+from data.preprocessing import KILLED, worker_processes
 from data.rooms import rooms
-from data.rooms.raw_layout import FIRST_SPACE, MOST_SCENES
+from data.rooms.raw_layout import MOST_SCENES, TABLE, scan_id
 
 STYLES = ("scanned", "plain")
-TABLE = "scannetv2-labels.combined.tsv"
 REPORT = "synthetic.json"
 INSTALL = "pip install -r scripts/requirements-rooms.txt"
 
@@ -49,17 +46,7 @@ def make_dataset(
         raise ValueError(f"cannot make {scenes} scenes: give 2 to {MOST_SCENES}; a quarter of them are for validation")
     if seed < 0 or workers < 1:
         raise ValueError(f"seed {seed}, workers {workers}: the seed has to be at least 0, the workers at least 1")
-    if style not in STYLES:
-        raise ValueError(f"style is '{style}'; it can be {' or '.join(STYLES)}")
-    if style == "scanned" and (shuffled or telling_colours):
-        raise ValueError("shuffled labels and telling colours are for style plain; leave them out")
-    if style == "plain" and furniture:
-        raise ValueError("furniture is for style scanned; leave it out")
-    arguments = {"scenes": scenes, "seed": seed}
-    if style == "plain":
-        arguments |= {"shuffle_labels": shuffled, "telling_colours": telling_colours}
-    else:
-        arguments |= {"style": style, "furniture": furniture and str(furniture)}
+    arguments = {"scenes": scenes, "seed": seed, **_of_style(style, shuffled, telling_colours, furniture)}
     if found := _found(out, arguments):
         return found
     scanned, credits_of = _need_scanned(furniture) if style == "scanned" else (None, {})
@@ -68,7 +55,7 @@ def make_dataset(
     val = max(1, scenes // 4)
     counts = {"train": scenes - val, "val": val}
     for split, count in counts.items():
-        names = [f"scene{FIRST_SPACE[split] + i}_00" for i in range(count)]
+        names = [scan_id(split, i) for i in range(count)]
         (out / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     if style == "plain":
         plans = [plan for split, count in counts.items() for plan in rooms.plan_rooms(seed, split, count, shuffled)]
@@ -85,6 +72,19 @@ def make_dataset(
     report = {"finished": True, "arguments": arguments, **report}
     _write_report(out, report)
     return report
+
+
+def _of_style(style, shuffled, telling_colours, furniture) -> dict:
+    """The arguments that belong to a style, as the report names them. ValueError: one is the other's."""
+    if style not in STYLES:
+        raise ValueError(f"style is '{style}'; it can be {' or '.join(STYLES)}")
+    if style == "plain":
+        if furniture:
+            raise ValueError("furniture is for style scanned; leave it out")
+        return {"shuffle_labels": shuffled, "telling_colours": telling_colours}
+    if shuffled or telling_colours:
+        raise ValueError("shuffled labels and telling colours are for style plain; leave them out")
+    return {"style": style, "furniture": furniture and str(furniture)}
 
 
 def _need_scanned(furniture):
@@ -127,12 +127,8 @@ def _write_report(out: Path, report: dict) -> None:
 
 def _in_parallel(write, tasks: list, workers: int) -> Iterator[dict]:
     """What `write` returns for each task, in their order."""
-    executor = ProcessPoolExecutor(
-        min(workers, len(tasks)), multiprocessing.get_context("spawn"), initializer=follow_parent
-    )
-    try:
-        yield from tqdm(executor.map(write, tasks), total=len(tasks), desc="rooms", unit="room")
-    except BrokenProcessPool as error:
-        raise OSError("a worker process was killed (out of memory?); use fewer --workers") from error
-    finally:
-        executor.shutdown(cancel_futures=True)
+    with worker_processes(min(workers, len(tasks))) as executor:
+        try:
+            yield from tqdm(executor.map(write, tasks), total=len(tasks), desc="rooms", unit="room")
+        except BrokenProcessPool as error:
+            raise OSError(KILLED) from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from data.preprocessing import INTERRUPTED
 from data.rooms.dataset import make_dataset
+from data.rooms.raw_layout import TABLE
 from data.scannet import preprocess_scans
 from data.scenes import MANIFEST, SceneError
 
@@ -19,7 +20,7 @@ def default_rooms() -> Path:
             make_dataset(SCANS, workers=WORKERS)
         except (ValueError, OSError) as error:
             raise SceneError(f"{SCANS}: the synthetic rooms could not be made ({error})") from error
-        table, splits = SCANS / "scannetv2-labels.combined.tsv", SCANS / "splits"
+        table, splits = SCANS / TABLE, SCANS / "splits"
         status = preprocess_scans(SCANS, DATA, table, splits, WORKERS)
         if status == INTERRUPTED:
             raise KeyboardInterrupt

@@ -10,7 +10,8 @@ import numpy as np
 
 from data.rooms.designed import designed
 from data.rooms.shapes import bathrooms, beds, clutter, kitchens, openings, seats, storage, tables
-from data.rooms.surfaces import Piece, Thing, bounds, box, placed, rectangle, turned
+from data.rooms.shapes.parts import pick
+from data.rooms.surfaces import Piece, Thing, bounds, box, moved, placed, rectangle, turned
 
 HEIGHT = (2.3, 3.2)
 ROOMY = 1.2  # times the areas below
@@ -167,28 +168,30 @@ class Room:
             result.append(Wall(np.array(point, float), angle, float(ends[1] - ends[0])))
         return result
 
-    def inside(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
+    def inside(self, points: np.ndarray) -> np.ndarray:
         """Whether points (..., 2) are in a space."""
-        return np.any([((points > s[:2] + margin) & (points < s[2:] - margin)).all(-1) for s in self.spaces], axis=0)
+        return np.any([((points > s[:2]) & (points < s[2:])).all(-1) for s in self.spaces], axis=0)
 
-    def is_free(self, corners: np.ndarray, z0: float, z1: float) -> bool:
+    def is_free(self, corners: np.ndarray, z0: float, z1: float, table: np.ndarray | None = None) -> bool:
+        """Whether nothing stands between z0 and z1 over a footprint; what has the footprint `table` does not count."""
         middle = (corners + np.roll(corners, 1, 0)) / 2
         shrunk = corners + (corners.mean(0) - corners) * 0.02
         if not self.inside(np.concatenate((shrunk, middle + (corners.mean(0) - middle) * 0.02))).all():
             return False
-        return not any(z0 < top and z1 > bottom and _meet(corners, other) for other, bottom, top in self.taken)
+        others = (other for other, bottom, top in self.taken if other is not table and z0 < top and z1 > bottom)
+        return not any(_meet(corners, other) for other in others)
 
-    def add(self, piece: Piece, at: np.ndarray, angle: float, y0: float = 0.0) -> bool:
-        """Put a piece with the back's middle at `at` (2,), if there is space."""
-        low, high = bounds(piece)
+    def add(self, piece: Piece, at: np.ndarray, angle: float, table: np.ndarray | None = None) -> bool:
+        """Put a piece with the back's middle at `at` (2,), if there is space; under its table, it may stand."""
+        low, high = bounds(piece.things)
         cos, sin = np.cos(angle), np.sin(angle)
         rotation = np.array([[cos, sin], [-sin, cos]])  # acts on rows
         half = piece.width / 2
-        footprint = np.array([(-half, y0), (half, y0), (half, piece.depth), (-half, piece.depth)]) @ rotation + at
+        footprint = np.array([(-half, 0), (half, 0), (half, piece.depth), (-half, piece.depth)]) @ rotation + at
         z0, z1 = max(float(low[2]), 0), float(high[2])
-        if z1 > self.height or not self.is_free(footprint, z0, z1):
+        if z1 > self.height or not self.is_free(footprint, z0, z1, table):
             return False
-        self.things += placed(piece, (*at, 0), angle)
+        self.things += placed(piece.things, (*at, 0), angle)
         self.taken.append((footprint, z0, z1))
         if piece.things[0].name in SEATED:
             self.seats.append((piece.things[0].name, footprint))
@@ -198,7 +201,7 @@ class Room:
         rng = self.rng
         for _ in range(TRIES):
             if place == "wall" or (place == "any" and rng.random() < 0.5):
-                wall = self._a_wall()
+                wall = self.walls[self._a_wall()]
                 if wall.length < piece.width:
                     continue
                 x = rng.uniform(piece.width / 2, wall.length - piece.width / 2)
@@ -224,7 +227,7 @@ class Room:
         """Set a door or window into a wall, at a place where nothing stands before it."""
         rng, piece = self.rng, opening.piece
         for _ in range(TRIES):
-            k = int(rng.choice(len(self.walls), p=self._shares()))
+            k = self._a_wall()
             wall, half = self.walls[k], piece.width / 2
             if wall.length < piece.width + 0.1:
                 continue
@@ -234,11 +237,11 @@ class Room:
                 hole[3] > self.height or any(hole[0] < b + 0.1 and hole[1] > a - 0.1 for a, b, *_ in self.holes[k])
             ):
                 continue
-            reach = np.linspace(-0.1, bounds(piece)[0][1], 4)
+            reach = np.linspace(-0.1, bounds(piece.things)[0][1], 4)
             behind = np.array([wall.at(x + a * half, y) for a in (-1, -0.5, 0, 0.5, 1) for y in reach])
             if hole and self.inside(behind).any():
                 continue  # it would come out in the next space
-            if self.add(piece, wall.at(x), wall.angle, y0=0.0):
+            if self.add(piece, wall.at(x), wall.angle):
                 if hole:
                     self.holes[k].append(hole)
                 return True
@@ -260,41 +263,29 @@ class Room:
                     turn = np.arctan2(-out[1], -out[0]) - np.pi / 2 + rng.normal(0, 0.35)
                     if rng.random() < 0.15:
                         turn = rng.uniform(0, 2 * np.pi)
-                    if done := self._add_seat(piece, at, turn, corners):
+                    if done := self.add(piece, at, turn, corners):
                         break
                 if not done:
                     break
-
-    def _add_seat(self, piece, at, angle, table):
-        """As add(), but a chair may stand under its table."""
-        kept = self.taken
-        self.taken = [t for t in kept if t[0] is not table]
-        count = len(self.taken)
-        done = self.add(piece, at, angle)
-        self.taken = kept + self.taken[count:]
-        return done
 
     def build(self) -> None:
         """Floor, walls around the openings, ceiling."""
         floor = [rectangle((s[0], s[1], 0), (s[2] - s[0], 0, 0), (0, s[3] - s[1], 0)) for s in self.spaces]
         ceiling = [rectangle((s[0], s[1], self.height), (s[2] - s[0], 0, 0), (0, s[3] - s[1], 0)) for s in self.spaces]
         sides = [
-            Thing("wall", [s for s in _around(wall, holes, self.height)])
+            Thing("wall", list(_around(wall, holes, self.height)))
             for wall, holes in zip(self.walls, self.holes, strict=True)
         ]
         self.things = [Thing("floor", floor), Thing("ceiling", ceiling), *sides, *self.things]
 
     def _a_wall(self):
-        return self.walls[int(self.rng.choice(len(self.walls), p=self._shares()))]
-
-    def _shares(self):
-        length = np.array([wall.length for wall in self.walls])
-        return length / length.sum()
+        """Index of one, a long one more often."""
+        return pick(self.rng, {k: wall.length for k, wall in enumerate(self.walls)})
 
 
 def make_room(rng: np.random.Generator, models: dict | None = None) -> tuple[str, list[Thing]]:
     """The type of a room, and its things; the floor comes first. models: of furniture, by the name of the thing."""
-    type_ = str(rng.choice(list(HOMES), p=[home.share for home in HOMES.values()]))
+    type_ = pick(rng, {name: home.share for name, home in HOMES.items()})
     room = Room(type_, rng)
     _shape(room, rng)
     for _ in range(rng.integers(1, 4)):
@@ -306,9 +297,8 @@ def make_room(rng: np.random.Generator, models: dict | None = None) -> tuple[str
         for _ in range(rng.integers(rule.fewest, rule.most, endpoint=True)):
             room.put(_designed(rng, rule.make(rng), models), rule.place)
     room.seat()
-    makers, shares = list(HANGING), list(HANGING.values())
     for _ in range(rng.poisson(2.5)):
-        room.put(makers[rng.choice(len(makers), p=shares)](rng), "wall")
+        room.put(pick(rng, HANGING)(rng), "wall")
     for _ in range(rng.poisson(2.0)):
         room.put(clutter.floor_piece(rng), "any")
     room.build()
@@ -319,7 +309,7 @@ def _designed(rng, piece, models):
     """A piece, or a designed model of the same class in its stead."""
     if not models or rng.random() >= DESIGNED:
         return piece
-    low, high = bounds(piece)
+    low, high = bounds(piece.things)
     like = [
         model
         for model in models.get(piece.things[0].name, [])
@@ -334,13 +324,12 @@ def _shape(room, rng):
     height = room.height
     if rng.random() < 0.12:
         size = rng.uniform(0.5, 1.2)
-        surface = turned(box(-size, size, -size, size, 0, height), np.pi / 4)
-        piece = Piece([Thing("wall", [surface])], 0.1, 0.1)
         corner = np.array([(x0, y0), (x1, y0), (x0, y1), (x1, y1)][rng.integers(4)])
         half = size / np.sqrt(2) * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-        if all(not _meet(corner + half, taken) for taken, *_ in room.taken):
-            room.things += placed(piece, (*corner, 0))
-            room.taken.append((corner + half, 0, height))
+        room.things.append(
+            Thing("wall", [moved(turned(box(-size, size, -size, size, 0, height), np.pi / 4), (*corner, 0))])
+        )
+        room.taken.append((corner + half, 0, height))
     if rng.random() < 0.15:
         a, b = rng.uniform(0.2, 0.6, 2)
         column = Piece([Thing("wall", [box(-a / 2, a / 2, 0, b, 0, height - 0.01)])], a, b)

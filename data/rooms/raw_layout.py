@@ -11,10 +11,15 @@ import numpy as np
 from data.coloured_ply import write_coloured
 from data.labels import SCANNET20
 
-FIRST_SPACE = {"train": 1000, "val": 6000}  # scan ids scene<space>_00; ScanNet's own spaces end at 806
+TABLE = "scannetv2-labels.combined.tsv"
+FIRST_SPACE = {"train": 1000, "val": 6000}  # ScanNet's own spaces end at 806
 MOST_SCENES = 6000  # more would meet the validation's spaces
 UNANNOTATED = (0.08, 0.23)  # share of a scan's vertices
 WRONG_SEGMENTS = 0.01
+
+
+def scan_id(split: str, index: int) -> str:
+    return f"scene{FIRST_SPACE[split] + index}_00"
 
 
 def annotate(

@@ -20,7 +20,7 @@ from data.chunks import CHUNK_SIZE, CONTEXT
 from data.labels import SCANNET20
 from data.rooms.meshes import box_mesh, part_mesh, roughen, seen_faces, segments
 from data.rooms.objects import COMPANIONS, CUES, EVERYWHERE, FURNITURE, PAIRS, ROOM_TYPES, Box
-from data.rooms.raw_layout import FIRST_SPACE, annotate, turned_away, write_raw
+from data.rooms.raw_layout import FIRST_SPACE, annotate, scan_id, turned_away, write_raw
 from data.scannet import NUM_NYU40
 
 STYLE_FAMILIES = {"train": (0, 12), "val": (12, 18)}  # a family is a draw of shapes and proportions
@@ -114,7 +114,7 @@ def plan_room(seed: int, split: str, index: int) -> Plan:
     rules = ROOM_TYPES[room_type]
     ranges = SIZE_WITH_ZONE if pair else rules.size
     size = np.array([rng.uniform(*ranges[:2]), rng.uniform(*ranges[2:]), rng.uniform(*HEIGHT)])
-    plan = Plan(f"scene{FIRST_SPACE[split] + index}_00", split, room_type, size, [], stream)
+    plan = Plan(scan_id(split, index), split, room_type, size, [], stream)
     room = Furnisher(plan, family=int(rng.integers(*STYLE_FAMILIES[split])), rng=rng)
 
     for _ in range(rng.integers(1, 3)):

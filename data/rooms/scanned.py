@@ -16,7 +16,7 @@ from data.rooms import scanner
 from data.rooms.designed import Model, read_furniture
 from data.rooms.homes import make_room
 from data.rooms.meshes import segments
-from data.rooms.raw_layout import FIRST_SPACE, annotate, turned_away, write_raw
+from data.rooms.raw_layout import FIRST_SPACE, annotate, scan_id, turned_away, write_raw
 from data.scannet import NUM_NYU40
 
 NYU40 = (  # the label set of NYU Depth v2 with 40 classes, from 1 up
@@ -50,7 +50,7 @@ def write_scanned(task: tuple[str, int, int], scans: Path, furniture: Path | Non
     task: split, seed and number of the room; with the models of `furniture`, they decide all that comes out.
     """
     split, seed, number = task
-    name = f"scene{FIRST_SPACE[split] + number}_00"
+    name = scan_id(split, number)
     models = models_of(furniture)[split] if furniture else None
     rng = np.random.default_rng((seed, FIRST_SPACE[split], number))
     type_, names, scan, settings = _scanned_room(rng, models)

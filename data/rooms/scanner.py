@@ -139,8 +139,9 @@ def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator)
     errors = _Errors(rays.names, settings, rng)
     believed = _drifted(camera, settings.drift, rng)
     fused, seen_at, seen_thing = _Volume(rays, settings.voxel), [], []
+    pixels = _pixels(settings)
     for k in range(len(camera.position)):
-        direction, depth, thing = _depth_image(rays, camera.position[k], camera.axes[k], settings, errors, rng)
+        direction, depth, thing = _depth_image(rays, camera.position[k], camera.axes[k], pixels, settings, errors, rng)
         direction = direction @ camera.axes[k].T @ believed.axes[k]  # as seen by the camera that it is believed to be
         fused.add(believed.position[k], direction, depth)
         some = rng.random(len(depth)) < 0.2
@@ -161,9 +162,8 @@ def _free_places(rays, rng):
     above = np.stack((x.ravel(), y.ravel(), np.full(x.size, high[2] + 1)), 1)
     down = np.broadcast_to([0.0, 0.0, -1.0], above.shape)
     depth, _ = rays.cast(above, down, rays.without_ceiling)
-    room, _ = rays.cast(
-        above * [1, 1, 0] + [0, 0, REACH], -down
-    )  # from over what is low up to what hangs, or the ceiling
+    over = above * [1, 1, 0] + [0, 0, REACH]  # what is low; from there up to what hangs, or the ceiling
+    room, _ = rays.cast(over, -down)
     free = (above[:, 2] - depth < REACH) & (room > HEIGHTS[1] - REACH) & np.isfinite(room)
     if not free.any():
         raise NothingSeen("there is no place for a camera")
@@ -190,13 +190,18 @@ def _drifted(camera, size, rng):
     return Camera(camera.position + errors[:, :3], np.swapaxes(axes[0] * signs[:, None], 1, 2))
 
 
-def _depth_image(rays, position, axes, settings, errors, rng):
-    """What one image keeps: unit directions (R, 3), measured distances (R,) and the things hit (R,)."""
+def _pixels(settings):
+    """(rows, columns, 3): right, down and forward of an image's rays, at a depth of 1."""
     wide, high = np.tan(np.deg2rad(VIEW) / 2)
     columns = int(np.ceil(2 * wide * PIXEL_AT / settings.voxel))
     rows = int(columns * high / wide)
     x, y = np.meshgrid(np.linspace(-wide, wide, columns), np.linspace(-high, high, rows))  # (rows, columns)
-    pixel = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3)
+    return np.stack((x, y, np.ones_like(x)), -1)
+
+
+def _depth_image(rays, position, axes, pixels, settings, errors, rng):
+    """What one image keeps: unit directions (R, 3), measured distances (R,) and the things hit (R,)."""
+    (rows, columns, _), pixel = pixels.shape, pixels.reshape(-1, 3)
     length = np.linalg.norm(pixel, axis=1)  # of a ray, per metre of depth
     direction = pixel @ axes / length[:, None]
     distance, triangle = rays.cast(position, direction)

@@ -34,9 +34,9 @@ class Piece(NamedTuple):
     depth: float  # along y
 
 
-def bounds(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """(3,) least and most of the coordinates of a piece's vertices."""
-    xyz = np.concatenate([surface.xyz for thing in piece.things for surface in thing.surfaces])
+def bounds(things: Sequence[Thing]) -> tuple[np.ndarray, np.ndarray]:
+    """(3,) least and most of the coordinates of their vertices."""
+    xyz = np.concatenate([surface.xyz for thing in things for surface in thing.surfaces])
     return xyz.min(0), xyz.max(0)
 
 
@@ -53,9 +53,9 @@ def turned(surface: Surface, angle: float, axis: str = "z", about: Sequence[floa
     return surface._replace(xyz=(surface.xyz - about) @ rotation.T + about)
 
 
-def placed(piece: Piece, offset: Sequence[float], angle: float = 0.0) -> list[Thing]:
-    """The things of a piece, turned about z and then moved."""
-    return [Thing(t.name, [moved(turned(s, angle), offset) for s in t.surfaces]) for t in piece.things]
+def placed(things: Sequence[Thing], offset: Sequence[float], angle: float = 0.0) -> list[Thing]:
+    """They, turned about z and then moved."""
+    return [Thing(t.name, [moved(turned(s, angle), offset) for s in t.surfaces]) for t in things]
 
 
 def grid(shape: Callable[[np.ndarray, np.ndarray], np.ndarray], columns: int, rows: int) -> Surface:

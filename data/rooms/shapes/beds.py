@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from data.rooms.shapes.clutter import on_top
-from data.rooms.shapes.seats import either, framed, legs, pillow, shell, soft, tube
+from data.rooms.shapes.parts import pick
+from data.rooms.shapes.seats import bent, framed, legs, pillow, shell, soft
 from data.rooms.surfaces import Piece, Surface, Thing, box, cushion, ellipsoid, grid, moved, placed, rod, sheet, turned
 
 WIDTHS = {(0.88, 1.08): 0.17, (1.3, 1.45): 0.18, (1.5, 1.65): 0.37, (1.75, 2.0): 0.28}  # single, double, queen, king
@@ -98,7 +99,7 @@ def board(rng, kind: str, w: float, top: float, low: float) -> list[Surface]:
         return [*parts, box(-w, w, -deep, -deep + 0.02, low, top)]
     parts = [rod((s * w, 0, 0), (s * w, 0, top + rng.choice([0, 0.06])), post) for s in (-1, 1)]
     arch, r = rng.choice([0, rng.uniform(0, 0.2)]), rng.uniform(0.01, 0.02)
-    parts += tube([(-w, 0, top - arch), (-0.5 * w, 0, top), (0.5 * w, 0, top), (w, 0, top - arch)], r + 0.005)
+    parts += bent([(-w, 0, top - arch), (-0.5 * w, 0, top), (0.5 * w, 0, top), (w, 0, top - arch)], r + 0.005)
     if kind == "bars":
         xs = np.linspace(-w, w, int(rng.integers(5, 16)))[1:-1]
         foot = low + rng.choice([0, 0.15 * (top - low)])
@@ -141,7 +142,7 @@ def on_bed(rng, w: float, length: float, z: float) -> list[Thing]:
     if rng.random() < 0.2:
         x, y, a, b = rng.uniform(-0.5 * w, 0.5 * w), rng.uniform(0.9, length - 0.35), *rng.uniform(0.2, 0.4, 2)
         heap = mound(rng, x, y, a, b, z + 0.02, rng.uniform(0.08, 0.3))
-        things.append(Thing(either(rng, {"clothes": 0.6, "bed": 0.2, "otherprop": 0.2}), [heap]))
+        things.append(Thing(pick(rng, {"clothes": 0.6, "bed": 0.2, "otherprop": 0.2}), [heap]))
     if rng.random() < 0.1:
         x, y, r = rng.uniform(-0.6 * w, 0.6 * w), rng.uniform(0.4, 0.8), rng.uniform(0.07, 0.16)
         toy = [ellipsoid(x, y, z + r, r, 0.8 * r, 1.1 * r), ellipsoid(x, y, z + 2.4 * r, *(0.7 * r,) * 3)]
@@ -155,7 +156,7 @@ def on_bed(rng, w: float, length: float, z: float) -> list[Thing]:
 
 def frame(rng, w: float, length: float, low: float) -> list[Surface]:
     """What carries a mattress whose lower side is at z = low."""
-    kind = either(rng, {"legs": 0.4, "box": 0.35, "drawers": 0.12, "plinth": 0.13})
+    kind = pick(rng, {"legs": 0.4, "box": 0.35, "drawers": 0.12, "plinth": 0.13})
     over = rng.uniform(0, 0.06)
     if kind == "legs" and low > 0.12:
         rail = rng.uniform(0.04, min(0.2, low - 0.06))
@@ -175,7 +176,7 @@ def frame(rng, w: float, length: float, low: float) -> list[Surface]:
 
 def bedding(rng, w: float, length: float, z: float, thick: float) -> list[Surface]:
     """Over a mattress whose top is at z: a blanket made up, crumpled, turned back, pushed aside; or none."""
-    kind = either(rng, {"made": 0.33, "crumpled": 0.47, "heap": 0.13, "none": 0.07})
+    kind = pick(rng, {"made": 0.33, "crumpled": 0.47, "heap": 0.13, "none": 0.07})
     parts, most = [], max(z - 0.04, 0.05)
     if kind in ("made", "crumpled"):
         start = rng.choice([0.02, rng.uniform(0.25, 0.8)])
@@ -212,7 +213,7 @@ def bed(rng: np.random.Generator) -> Piece:
     parts.append(soft(cushion(-w, w, 0, length, low, z, 24), 0.004, rng))
     parts += bedding(rng, w, length, z, thick)
     kinds = {"slab": 0.24, "padded": 0.24, "arched": 0.1, "bars": 0.16, "rails": 0.12, "sleigh": 0.06, "shelf": 0.08}
-    top, kind = z, either(rng, kinds)
+    top, kind = z, pick(rng, kinds)
     if low > 0.1 and rng.random() < 0.92:
         top = z + rng.uniform(0.4, 1.05)
         head = board(rng, kind, w + rng.choice([0.02, rng.uniform(0, 0.12)]), top, rng.uniform(0, low))
@@ -238,7 +239,7 @@ def bed(rng: np.random.Generator) -> Piece:
 
 def sideways(piece: Piece, turn: int = 1) -> Piece:
     """With a side to the wall, not its head: the left one, or the right one for turn -1."""
-    return framed(placed(piece, (0, 0, 0), turn * np.pi / 2))
+    return framed(placed(piece.things, (0, 0, 0), turn * np.pi / 2))
 
 
 def canopy(rng, w: float, length: float) -> list[Surface]:
@@ -274,7 +275,7 @@ def bunk(rng: np.random.Generator) -> Piece:
     for share in np.arange(0.15, 0.95, 0.28 / top):
         x, z = foot[0] + (head[0] - foot[0]) * share, top * share
         parts.append(rod((x, y - 0.18, z), (x, y + 0.18, z), 0.016))
-    things = [Thing(either(rng, {"bed": 0.6, "otherfurniture": 0.4}), parts), *(Thing("pillow", [pad]) for pad in pads)]
+    things = [Thing(pick(rng, {"bed": 0.6, "otherfurniture": 0.4}), parts), *(Thing("pillow", [pad]) for pad in pads)]
     piece = framed(things)
     return sideways(piece) if rng.random() < 0.7 else piece
 
@@ -298,4 +299,4 @@ def crib(rng: np.random.Generator) -> Piece:
     if rng.random() < 0.6:
         start, rumple, drops = rng.uniform(0.2, 0.6), rng.uniform(0.02, 0.12), rng.uniform(0.01, 0.05, 3)
         parts.append(cover(rng, -w + 0.04, w - 0.04, start, length - 0.04, low + 0.12, rumple, drops))
-    return sideways(framed([Thing(either(rng, {"bed": 0.5, "otherfurniture": 0.5}), parts)]))
+    return sideways(framed([Thing(pick(rng, {"bed": 0.5, "otherfurniture": 0.5}), parts)]))

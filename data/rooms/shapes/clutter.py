@@ -220,7 +220,7 @@ def on_top(rng, x0, x1, y0, y1, z, count, height=np.inf, makers: dict[Callable, 
     for _ in range(count):
         thing = pick(rng, makers)(rng)
         angle = rng.normal(0, 0.25) + (rng.integers(4) * np.pi / 2 if rng.random() < 0.3 else 0)
-        low, high = bounds(Piece(placed(Piece([thing], 0, 0), (0, 0, 0), angle), 0, 0))
+        low, high = bounds(placed([thing], (0, 0, 0), angle))
         size = high - low
         if size[0] > x1 - x0 or size[1] > y1 - y0 or size[2] > height:
             continue
@@ -228,7 +228,7 @@ def on_top(rng, x0, x1, y0, y1, z, count, height=np.inf, makers: dict[Callable, 
             at = rng.uniform((x0, y0), (x1 - size[0], y1 - size[1]))
             if all((at > b).any() or (at + size[:2] < a).any() for a, b in taken):
                 taken.append((at, at + size[:2]))
-                things += placed(Piece([thing], 0, 0), (*(at - low[:2]), z - min(low[2], 0)), angle)
+                things += placed([thing], (*(at - low[:2]), z - min(low[2], 0)), angle)
                 break
     return things
 
@@ -242,9 +242,9 @@ def box_pile(rng):
         z, wide = 0.0, 0.0
         for _ in range(rng.choice([1, 1, 2, 3])):
             thing = carton(rng, (0.2, 0.65))
-            low, high = bounds(Piece([thing], 0, 0))
+            low, high = bounds([thing])
             at = (x + (high - low)[0] / 2, rng.normal(0, 0.04), z - min(low[2], 0))
-            things += placed(Piece([thing], 0, 0), at, rng.normal(0, 0.1))
+            things += placed([thing], at, rng.normal(0, 0.1))
             z, wide = z + high[2] - low[2], max(wide, (high - low)[0])
         x += wide + rng.uniform(0, 0.1)
     return things

@@ -187,8 +187,20 @@ def run(
         int(rng.integers(len(bodies) + 1)) if rng.random() < 0.3 else 0
     )  # a row is annotated as one cabinet, or as two
     things = [Thing("cabinet", sum(part, [])) for part in (bodies[:cut], bodies[cut:]) if part] + machines
+    things += counters(rng, style, list(zip(tops[::2], [*tops[1::2], x1], strict=True)), spans, roles, walled)
+    above = wall_cabinets(rng, style, spans, roles) if walled and rng.random() < 0.8 else []
+    if bodies and above and above[-1].name == "cabinet" and rng.random() < 0.3:  # annotated with those below
+        things[0].surfaces.extend(above.pop().surfaces)
+    return things + above
+
+
+def counters(
+    rng: np.random.Generator, style: Style, ends: list, spans: list, roles: list[str], walled: bool
+) -> list[Thing]:
+    """Tops from end to end, with what stands on them, around the sinks of the spans that have that role."""
+    things, low = [], style.top - style.slab
     over, splash = rng.uniform(0.0, 0.04), rng.uniform(0.07, 0.2) * (walled and rng.random() < 0.8)
-    for a, b in zip(tops[::2], [*tops[1::2], x1], strict=True):
+    for a, b in ends:
         if b - a < 0.03:
             continue
         dry, hole, parts = [(a, b)], None, []
@@ -210,10 +222,7 @@ def run(
             count = int(rng.integers(0, 2 + 5 * (d - c)))
             small += on_top(rng, c + 0.02, d - 0.02, 0.05, style.deep - 0.04, style.top, count, 0.4)
         things += annotated_with(rng, Thing("counter", parts), small, 0.35)
-    above = wall_cabinets(rng, style, spans, roles) if walled and rng.random() < 0.8 else []
-    if bodies and above and above[-1].name == "cabinet" and rng.random() < 0.3:  # annotated with those below
-        things[0].surfaces.extend(above.pop().surfaces)
-    return things + above
+    return things
 
 
 def wall_cabinets(rng: np.random.Generator, style: Style, spans: list, roles: list[str]) -> list[Thing]:
@@ -234,10 +243,6 @@ def wall_cabinets(rng: np.random.Generator, style: Style, spans: list, roles: li
         else:
             closed += [box(a, b, 0, deep - 0.02, z0, z1), *fronts(rng, style, (a, b, z0, z1), deep - 0.02)]
     return things + ([Thing("cabinet", closed)] if closed else [])
-
-
-def shifted(things: list[Thing], x: float, y: float = 0.0, angle: float = 0.0) -> list[Thing]:
-    return placed(Piece(things, 0, 0), (x, y, 0), angle)
 
 
 def kitchen(rng: np.random.Generator, length: float) -> Piece:
@@ -261,8 +266,8 @@ def row(rng: np.random.Generator, style: Style, length: float, left_end: bool) -
             parts = cabinet(rng, style, (a, b, style.plinth, cut)) + [box(a, b, 0, style.deep - 0.02, cut, high)]
             things.append(Thing("cabinet", parts + fronts(rng, style, (a, b, cut, high), style.deep - 0.02)))
             continue
-        things += shifted(fridge.things, (a + b) / 2)
-        top = float(bounds(fridge)[1][2])
+        things += placed(fridge.things, ((a + b) / 2, 0, 0))
+        top = float(bounds(fridge.things)[1][2])
         if len(fridge.things) == 1 and top > 1.4 and rng.random() < 0.5:  # built in: panels beside, a cabinet over it
             y, z, high = style.deep - 0.05, top + 0.03, top + rng.uniform(0.3, 0.45)
             panels = [box(x - 0.01, x + 0.01, 0, style.deep, 0, high) for x in (a + 0.01, b - 0.01)]
@@ -276,7 +281,7 @@ def corner_kitchen(rng: np.random.Generator, length: float, arm: float, walled: 
     style = style_of(rng)
     things = row(rng, style, length, left_end=False)
     side = run(rng, style, -arm, -style.deep, walled, False, rng.random() < 0.25)
-    return fitted(things + shifted(side, -length / 2, 0, -np.pi / 2))
+    return fitted(things + placed(side, (-length / 2, 0, 0), -np.pi / 2))
 
 
 def kitchen_island(rng: np.random.Generator) -> Piece:
@@ -285,4 +290,4 @@ def kitchen_island(rng: np.random.Generator) -> Piece:
     things = run(rng, style, -half, half, False, rng.random() < 0.3, False)
     top = next(t for t in things if t.name == "counter")
     top.surfaces.append(box(-half, half, -back, 0, style.top - style.slab, style.top))
-    return fitted(shifted(things, 0, back))
+    return fitted(placed(things, (0, back, 0)))

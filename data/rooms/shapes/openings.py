@@ -156,21 +156,10 @@ def behind_door(rng: np.random.Generator, x0: float, x1: float, top: float, wall
     return things
 
 
-def door(rng: np.random.Generator, height: float) -> Opening:
-    """A door: hinged (closed or open), double, sliding, of a closet, or a frame without a leaf. height: the room's."""
-    kind = str(rng.choice(("hinged", "double", "sliding", "closet", "none"), p=(0.68, 0.08, 0.08, 0.1, 0.06)))
-    fill = str(rng.choice(("flush", "panel", "glass", "louvre"), p=(0.47, 0.37, 0.13, 0.03)))
-    if kind == "closet":
-        fill = str(rng.choice(("flush", "panel", "louvre"), p=(0.35, 0.3, 0.35)))
-    top, wall = min(rng.uniform(1.95, 2.1), height - 0.13), rng.uniform(0.1, 0.25)
-    count = {"double": 2, "sliding": int(rng.integers(1, 3)), "closet": 2 * int(rng.integers(1, 3))}.get(kind, 1)
-    one = rng.uniform(*((0.35, 0.6) if kind == "closet" else (0.6, 0.85) if count == 2 else (0.66, 0.95)))
+def hung_leaves(rng, kind: str, made: list[Surface], count: int, one: float, shut: bool, out, recess, wall):
+    """The leaves of a door, each `made` and `one` m wide, shut or open. out: of the frame; wall: its thickness."""
     half = count * one / 2
-    shut = kind != "none" and rng.random() < 0.74
-    sealed = shut and fill not in ("glass", "louvre")  # nothing behind it is seen
-    made = leaf(rng, one - 0.006, top - 0.006, fill, not sealed)
-    out, recess = rng.uniform(0.01, 0.025), rng.uniform(0, 0.08) if rng.random() < 0.5 else rng.uniform(0, 0.015)
-    parts, leaves = [], []
+    leaves = []
     if kind in ("hinged", "double"):
         for right in (False, True)[:count]:
             angle, y = 0.0, -min(recess, wall - 0.05)
@@ -181,7 +170,6 @@ def door(rng: np.random.Generator, height: float) -> Opening:
             leaves += hung(made, half if right else -half, y, angle, right)
     elif kind == "sliding" and count == 1:  # on a rail in front of the wall
         leaves += hung(made, -half - (0 if shut else rng.uniform(0.3, 1) * one), out + 0.06)
-        parts += [box(-half - one, half, out, out + 0.04, top, top + 0.05)]
     elif kind == "sliding":
         gone = 0 if shut else rng.uniform(0.3, 0.95) * one
         leaves += hung(made, -half, -0.02) + hung(made, half - gone, -0.08, right=True)
@@ -196,6 +184,25 @@ def door(rng: np.random.Generator, height: float) -> Opening:
             hand = -1 if right else 1
             x, y = -hand * half + hand * one * np.cos(fold), -0.02 + one * np.sin(fold)
             leaves += hung(made, -hand * half, -0.02, fold, right) + hung(made, x, y, -fold, right)
+    return leaves
+
+
+def door(rng: np.random.Generator, height: float) -> Opening:
+    """A door: hinged (closed or open), double, sliding, of a closet, or a frame without a leaf. height: the room's."""
+    kind = str(rng.choice(("hinged", "double", "sliding", "closet", "none"), p=(0.68, 0.08, 0.08, 0.1, 0.06)))
+    fill = str(rng.choice(("flush", "panel", "glass", "louvre"), p=(0.47, 0.37, 0.13, 0.03)))
+    if kind == "closet":
+        fill = str(rng.choice(("flush", "panel", "louvre"), p=(0.35, 0.3, 0.35)))
+    top, wall = min(rng.uniform(1.95, 2.1), height - 0.13), rng.uniform(0.1, 0.25)
+    count = {"double": 2, "sliding": int(rng.integers(1, 3)), "closet": 2 * int(rng.integers(1, 3))}.get(kind, 1)
+    one = rng.uniform(*((0.35, 0.6) if kind == "closet" else (0.6, 0.85) if count == 2 else (0.66, 0.95)))
+    half = count * one / 2
+    shut = kind != "none" and rng.random() < 0.74
+    sealed = shut and fill not in ("glass", "louvre")  # nothing behind it is seen
+    made = leaf(rng, one - 0.006, top - 0.006, fill, not sealed)
+    out, recess = rng.uniform(0.01, 0.025), rng.uniform(0, 0.08) if rng.random() < 0.5 else rng.uniform(0, 0.015)
+    leaves = hung_leaves(rng, kind, made, count, one, shut, out, recess, wall)
+    parts = [box(-half - one, half, out, out + 0.04, top, top + 0.05)] if kind == "sliding" and count == 1 else []
     hole, casing = (-half, half, 0.0, top), rng.uniform(0.06, 0.12)
     if height - top > 0.45 and kind != "sliding" and rng.random() < 0.12:  # a light above the leaf
         hole = (-half, half, 0.0, top + rng.uniform(0.25, height - top - 0.15))
@@ -371,8 +378,8 @@ def curtain(rng: np.random.Generator, width: float, height: float, sill: float =
         cloths.append(folds(rng, -half, half, height - rng.uniform(0.15, 0.35), height + 0.03, y + 0.08))
     one = rng.random() < 0.6 or len(cloths) == 1  # a pair is annotated as one thing or as two
     things = [Thing("curtain", cloths + bar)] if one else [Thing("curtain", [c]) for c in cloths]
-    shift = max(0, 0.01 - bounds(Piece(things, 0, 0))[0][1])  # off the wall
-    return fitted(placed(Piece(things, 0, 0), (0, shift, 0)))
+    shift = max(0, 0.01 - bounds(things)[0][1])  # off the wall
+    return fitted(placed(things, (0, shift, 0)))
 
 
 def window_with_curtain(rng: np.random.Generator, height: float) -> Opening:

@@ -1,10 +1,13 @@
 """What several kinds of furniture share: solids beyond those of surfaces.py, and pieces from their things."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from data.rooms.surfaces import ROUND, Piece, Surface, Thing, bounds, grid, placed, rod
+
+T = TypeVar("T")
 
 
 def moulded(rx: float, ry: float, profile: Sequence[tuple[float, float]], power: float = 2.0, x=0.0, y=0.0) -> Surface:
@@ -51,24 +54,22 @@ def split(rng: np.random.Generator, a: float, b: float, count: int, even: float 
     return a + (b - a) * np.append(0, shares.cumsum())
 
 
-def pick(rng: np.random.Generator, makers: dict[Callable, float]) -> Callable:
-    """One of the makers, by their weights."""
-    weight = np.array(list(makers.values()))
-    return list(makers)[rng.choice(len(weight), p=weight / weight.sum())]
+def pick(rng: np.random.Generator, weights: dict[T, float]) -> T:
+    """One of the keys, such as names or makers, by their weights."""
+    weight = np.array(list(weights.values()))
+    return list(weights)[rng.choice(len(weight), p=weight / weight.sum())]
 
 
 def settled(things: list[Thing]) -> Piece:
     """The piece of things that are made anywhere: moved to its frame, and up where they are below the floor."""
-    low, high = bounds(Piece(things, 0, 0))
+    low, high = bounds(things)
     middle, (width, depth, _) = (low + high) / 2, high - low
-    return Piece(
-        placed(Piece(things, width, depth), (-middle[0], -low[1], -min(low[2], 0))), float(width), float(depth)
-    )
+    return Piece(placed(things, (-middle[0], -low[1], -min(low[2], 0))), float(width), float(depth))
 
 
 def fitted(things: list[Thing]) -> Piece:
     """The piece of these things; its width is that of all of them, its depth that of what stands before the wall."""
-    low, high = bounds(Piece(things, 0, 0))
+    low, high = bounds(things)
     return Piece(things, 2 * float(max(-low[0], high[0])), max(float(high[1]), 0.0))
 
 

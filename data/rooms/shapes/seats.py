@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.rooms.shapes.clutter import on_top
+from data.rooms.shapes.parts import pick, tube
 from data.rooms.surfaces import (
     Piece,
     Surface,
@@ -42,13 +43,9 @@ def framed(things: list[Thing]) -> Piece:
     ]
     above = (-np.inf, -np.inf, 0)
     things = [Thing(t.name, [s._replace(xyz=np.maximum(s.xyz, above)) for s in t.surfaces]) for t in things]
-    low, high = bounds(piece := Piece(things, 0, 0))
+    low, high = bounds(things)
     width, depth = (high - low)[:2]
-    return Piece(placed(piece, (-(low[0] + high[0]) / 2, -low[1], 0)), float(width), float(depth))
-
-
-def either(rng: np.random.Generator, shares: dict[str, float]) -> str:
-    return str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+    return Piece(placed(things, (-(low[0] + high[0]) / 2, -low[1], 0)), float(width), float(depth))
 
 
 def soft(surface: Surface, by: float, rng: np.random.Generator) -> Surface:
@@ -68,10 +65,9 @@ def rounded(path: Sequence[Sequence[float]], times: int = 2) -> np.ndarray:
     return path
 
 
-def tube(path: Sequence[Sequence[float]], radius: float) -> list[Surface]:
+def bent(path: Sequence[Sequence[float]], radius: float) -> list[Surface]:
     """A bent round bar along points (n, 3)."""
-    points = rounded(path, 1)
-    return [rod(a, b, radius) for a, b in pairwise(points)]
+    return tube(rounded(path, 1), radius)
 
 
 def shell(path: Sequence[Sequence[float]], thick: float, wrap: float = 0.0) -> Surface:
@@ -175,7 +171,7 @@ def chair_stand(rng, kind, w, d, seat, top, lean) -> list[Surface]:
         path = [(rng.uniform(-0.06, 0.06), r), (d, r), (d + 0.02, seat - 0.02), (0, seat - 0.02), (-lean, top)]
     else:  # folding: crossed legs, the ones that stand in front go on as the back
         path = [(d + 0.05, 0), (-lean, top)]
-    parts = [part for s in (-1, 1) for part in tube([(s * x, *p) for p in path], r)]
+    parts = [part for s in (-1, 1) for part in bent([(s * x, *p) for p in path], r)]
     if kind == "folding":
         parts += [rod((s * (x - 0.02), -0.1, 0), (s * (x - 0.02), d - 0.05, seat), r) for s in (-1, 1)]
         parts += [rod((-x, y, 0.1), (x, y, 0.1), r) for y in (d, -0.03)]
@@ -223,7 +219,7 @@ def chair_back(rng, kind, w, seat, top, lean, thick) -> list[Surface]:
 
 
 def chair_arms(rng, w, d, seat, top, lean, panels=0.0) -> list[Surface]:
-    kind, z = either(rng, {"pads": 0.45, "loops": 0.35, "panels": panels}), seat + rng.uniform(0.16, 0.27)
+    kind, z = pick(rng, {"pads": 0.45, "loops": 0.35, "panels": panels}), seat + rng.uniform(0.16, 0.27)
     x, length = w + rng.uniform(0.0, 0.06), rng.uniform(0.5, 0.9) * d
     half, r = rng.uniform(0.02, 0.05), rng.uniform(0.01, 0.02)
     parts = []
@@ -232,9 +228,9 @@ def chair_arms(rng, w, d, seat, top, lean, panels=0.0) -> list[Surface]:
             parts.append(cushion(s * x - half, s * x + half, d * 0.8 - length, d * 0.8, z - 0.03, z, 10))
             y = d * 0.8 - length / 2
             under = seat - 0.03
-            parts += tube([(s * w * 0.5, d / 2, under), (s * x, d / 2, under), (s * x, y, z - 0.02)], 1.4 * r)
+            parts += bent([(s * w * 0.5, d / 2, under), (s * x, d / 2, under), (s * x, y, z - 0.02)], 1.4 * r)
         elif kind == "loops":
-            parts += tube([(s * x, d * 0.9, seat - 0.05), (s * x, d * 0.9, z), (s * x, -0.5 * lean, z + 0.01)], r)
+            parts += bent([(s * x, d * 0.9, seat - 0.05), (s * x, d * 0.9, z), (s * x, -0.5 * lean, z + 0.01)], r)
             parts.append(cushion(s * x - half, s * x + half, 0.0, length, z, z + 0.025, 10))
         else:
             parts.append(box(s * x - r, s * x + r, 0, d * 0.9, seat - rng.uniform(0.1, 0.3), z))
@@ -248,7 +244,7 @@ def on_chair(rng, w, d, seat, top, lean) -> list[Thing]:
         drop, half = rng.uniform(0.15, 0.6) * (top - 0.1), w * rng.uniform(0.6, 1.15)
         path = [(0.08 - 0.3 * lean, max(seat + 0.05, top - drop)), (0.05 - lean, top + 0.03)]
         path += [(-lean - 0.04, top + 0.03), (-lean - 0.07, top - drop)]
-        things.append(Thing(either(rng, {"clothes": 0.5, "chair": 0.5}), [cloth(path, -half, half, rng)]))
+        things.append(Thing(pick(rng, {"clothes": 0.5, "chair": 0.5}), [cloth(path, -half, half, rng)]))
     if rng.random() < 0.06:
         x, size = rng.uniform(-0.08, 0.08), rng.uniform(0.12, 0.18)
         if rng.random() < 0.5:
@@ -260,7 +256,7 @@ def on_chair(rng, w, d, seat, top, lean) -> list[Thing]:
         thick = rng.uniform(0.06, 0.14)
         leaning = turned(pillow(rng, 0.8 * w + 0.1, 0.8 * w + 0.1, thick), rng.choice([0, rng.uniform(1, 1.3)]), "x")
         low = leaning.xyz[:, 2].min()
-        name = either(rng, {"pillow": 0.6, "chair": 0.4})
+        name = pick(rng, {"pillow": 0.6, "chair": 0.4})
         things.append(Thing(name, [moved(leaning, (0, d * rng.uniform(0.3, 0.5), seat - low))]))
     return things
 
@@ -273,7 +269,7 @@ def chair(rng: np.random.Generator) -> Piece:
     stands = {"star": 0.84, "cantilever": 0.08, "sled": 0.08}
     if not office:
         stands = {"legs": 0.6, "sled": 0.1, "cantilever": 0.1, "folding": 0.08, "pedestal": 0.04, "star": 0.08}
-    stand = either(rng, stands)
+    stand = pick(rng, stands)
     w, d = rng.uniform(0.2, 0.28), rng.uniform(0.4, 0.5)
     seat, lean = rng.uniform(0.42, 0.48), rng.uniform(0.02, 0.16)
     top = seat + rng.uniform(0.26, 0.5)
@@ -298,7 +294,7 @@ def chair(rng: np.random.Generator) -> Piece:
             rows = [(d, seat - pad / 2 - 0.01, front), (d - 0.05, seat - pad / 2, front), (0, seat - pad / 2, w)]
             parts.append(shell(rows, pad, rng.uniform(0, 0.02)))
         backs = {"panel": 1.0} if office else {"panel": 0.4, "rails": 0.25, "slats": 0.25, "splat": 0.1}
-        parts += chair_back(rng, either(rng, backs), w, seat, top, lean, thick)
+        parts += chair_back(rng, pick(rng, backs), w, seat, top, lean, thick)
     if rng.random() < (0.75 if office else 0.25):
         parts += chair_arms(rng, w, d, seat, top, lean, 0.2 if stand == "legs" else 0)
     if office and rng.random() < 0.12:  # a head rest
@@ -329,7 +325,7 @@ class Style(NamedTuple):
 
 def sofa_style(rng: np.random.Generator, armless: float) -> Style:
     seat, pad = rng.uniform(0.38, 0.47), rng.uniform(0.09, 0.2)
-    kind = either(rng, {"block": 0.5, "rolled": 0.2, "board": 0.15, "frame": 0.15})
+    kind = pick(rng, {"block": 0.5, "rolled": 0.2, "board": 0.15, "frame": 0.15})
     arm = {"block": rng.uniform(0.1, 0.28), "rolled": rng.uniform(0.14, 0.24)}.get(kind, rng.uniform(0.03, 0.07))
     top = seat + rng.uniform(0.2, 0.4)
     return Style(
@@ -387,7 +383,7 @@ def sofa_arm(rng, style: Style, x, inner, lumps) -> list[Surface]:
     z, y = style.arm_top, style.depth
     if style.arm_kind == "frame":
         r, middle = style.arm / 3, (a + b) / 2
-        bar = tube([(middle, y - r, 0), (middle, y - r, z), (middle, 0.1, z + 0.01), (middle, 0.08, 0)], r)
+        bar = bent([(middle, y - r, 0), (middle, y - r, z), (middle, 0.1, z + 0.01), (middle, 0.08, 0)], r)
         return [*bar, box(a, b, 0.08, y - r, z, z + 0.025)]
     if style.arm_kind == "board":
         return [box(a, b, 0.02, y - 0.01, style.feet, z)]
@@ -413,7 +409,7 @@ def on_sofa(rng, style: Style, x0, x1, name: str) -> list[Thing]:
         margin = min(0.3, 0.49 * (x1 - x0))
         x, y = rng.uniform(x0 + margin, x1 - margin), front - low[1] - rng.uniform(0, 0.05)
         at = (x, y, style.seat - low[2] - 0.01)
-        things.append(Thing(either(rng, {"pillow": 0.8, name: 0.2}), [moved(it, at)]))
+        things.append(Thing(pick(rng, {"pillow": 0.8, name: 0.2}), [moved(it, at)]))
     if rng.random() < 0.18:
         half = min(rng.uniform(0.2, 0.45), 0.45 * (x1 - x0))
         x = rng.uniform(x0 + half, x1 - half)
@@ -421,19 +417,19 @@ def on_sofa(rng, style: Style, x0, x1, name: str) -> list[Thing]:
         path += [(front + 0.06, style.seat + 0.06), (front, style.top + 0.05), (-0.03, style.top + 0.05)]
         path += [(-0.04, style.top - rng.uniform(0.05, 0.4))]
         some = path[: rng.integers(3, 7)] if rng.random() < 0.5 else path[-rng.integers(3, 7) :]
-        name = either(rng, {name: 0.5, "otherprop": 0.35, "clothes": 0.15})
+        name = pick(rng, {name: 0.5, "otherprop": 0.35, "clothes": 0.15})
         things.append(Thing(name, [cloth(some, x - half, x + half, rng, 0.03)]))
     if rng.random() < 0.1:
         x, size, y = rng.uniform(x0 + 0.2, x1 - 0.19), rng.uniform(0.12, 0.25), (front + style.depth) / 2
         heap = cushion(x - size, x + size, y - 0.15, y + 0.15, style.seat, style.seat + size, 3)
-        things.append(Thing(either(rng, {"clothes": 0.5, "bag": 0.5}), [soft(heap, 0.04, rng)]))
+        things.append(Thing(pick(rng, {"clothes": 0.5, "bag": 0.5}), [soft(heap, 0.04, rng)]))
     return things
 
 
 def sofa(rng: np.random.Generator) -> Piece:
     """One row of seats, with a chaise, or around one corner or two."""
     style = sofa_style(rng, armless=0.12)
-    form = either(rng, {"row": 0.7, "chaise": 0.1, "corner": 0.16, "horseshoe": 0.04})
+    form = pick(rng, {"row": 0.7, "chaise": 0.1, "corner": 0.16, "horseshoe": 0.04})
     seats = int(rng.choice([2, 3, 4], p=[0.66, 0.3, 0.04])) - (form in ("corner", "horseshoe"))
     length = seats * rng.uniform(0.5, 0.7) + 2 * style.arm
     cushions = seats if rng.random() < 0.8 else int(rng.integers(1, 4))
@@ -485,7 +481,7 @@ def tub(rng: np.random.Generator) -> list[Surface]:
 
 def armchair_stand(rng, half, y, z) -> list[Surface]:
     """Legs, or what it turns on, below z."""
-    kind = either(rng, {"legs": 0.6, "plate": 0.2, "star": 0.2 if z > 0.13 else 0})
+    kind = pick(rng, {"legs": 0.6, "plate": 0.2, "star": 0.2 if z > 0.13 else 0})
     if kind == "star":
         return star(rng, y, z)
     if kind == "plate":
@@ -501,7 +497,7 @@ def lounge(rng: np.random.Generator) -> list[Surface]:
     rows = [(d + 0.02, front - 0.06, w), (d, front, w), (0.02, front - sink, w), (-0.6 * lean, (front + top) / 2, w)]
     rows += [(-lean, top - 0.06, w * rng.uniform(0.8, 1)), (-lean, top, w * 0.8)]
     parts = [soft(shell(rows, pad, rng.uniform(0, 0.06)), 0.008, rng)]
-    kind = either(rng, {"frame": 0.6, "rocker": 0.12, "star": 0.28})
+    kind = pick(rng, {"frame": 0.6, "rocker": 0.12, "star": 0.28})
     if kind == "star":
         parts += star(rng, d / 2 - 0.05, front - sink)
         return parts + (chair_arms(rng, w, d, front, top, lean) if rng.random() < 0.6 else [])
@@ -512,14 +508,14 @@ def lounge(rng: np.random.Generator) -> list[Surface]:
         parts.append(box(s * x - 1.8 * r, s * x + 1.8 * r, -lean * 0.5, d + 0.03, z - 0.01, z + 0.02))
         parts.append(rod((s * x, d, front - 0.1), (s * x, -lean * 0.4, front - sink - 0.08), r))
         if kind == "rocker":
-            parts += tube([(s * x, y, 0.02 + 0.5 * (y - d / 3) ** 2) for y in np.linspace(-0.4, d + 0.1, 5)], 0.018)
+            parts += bent([(s * x, y, 0.02 + 0.5 * (y - d / 3) ** 2) for y in np.linspace(-0.4, d + 0.1, 5)], 0.018)
     return parts + [rod((-x, y, front - sink - 0.1), (x, y, front - sink - 0.1), r) for y in (0.0, d)]
 
 
 def armchair(rng: np.random.Generator) -> Piece:
     """For one: a sofa's shapes, a tub, a lounge chair, a wing chair, a recliner with its foot rest out."""
-    kind = either(rng, {"sofa": 0.42, "wing": 0.08, "recliner": 0.1, "tub": 0.2, "lounge": 0.2})
-    name = either(rng, {"chair": 0.6, "sofa": 0.4} if kind in ("sofa", "recliner") else {"chair": 0.92, "sofa": 0.08})
+    kind = pick(rng, {"sofa": 0.42, "wing": 0.08, "recliner": 0.1, "tub": 0.2, "lounge": 0.2})
+    name = pick(rng, {"chair": 0.6, "sofa": 0.4} if kind in ("sofa", "recliner") else {"chair": 0.92, "sofa": 0.08})
     if kind in ("tub", "lounge"):
         return framed([Thing(name, tub(rng) if kind == "tub" else lounge(rng))])
     style = sofa_style(rng, armless=0.1)._replace(depth=rng.uniform(0.64, 0.88))
@@ -542,7 +538,7 @@ def stool(rng: np.random.Generator) -> Piece:
     """Low, for a counter or for a bar; some have a low back."""
     seat = rng.uniform(*((0.38, 0.52), (0.58, 0.7), (0.7, 0.82))[rng.integers(3)])
     w, pad = rng.uniform(0.14, 0.22), rng.uniform(0.02, 0.12)
-    d, kind = 2 * w * rng.uniform(0.8, 1.05), either(rng, {"round": 0.5, "square": 0.3, "saddle": 0.2})
+    d, kind = 2 * w * rng.uniform(0.8, 1.05), pick(rng, {"round": 0.5, "square": 0.3, "saddle": 0.2})
     if kind == "round":
         d = 2 * w
         side = [(0.9 * w, seat - pad), (w, seat - 0.7 * pad), (w, seat - 0.01), (0.85 * w, seat)]
@@ -552,7 +548,7 @@ def stool(rng: np.random.Generator) -> Piece:
     else:
         rows = [(d, seat - pad, w), (d - 0.03, seat - pad / 2, w), (0, seat - pad / 2, w)]
         parts = [shell(rows, pad, rng.uniform(0.01, 0.04))]
-    stand, splay = either(rng, {"legs": 0.62, "pedestal": 0.2, "star": 0.18}), rng.uniform(0, 0.08)
+    stand, splay = pick(rng, {"legs": 0.62, "pedestal": 0.2, "star": 0.18}), rng.uniform(0, 0.08)
     ring = rng.uniform(0.15, 0.4) * seat
     if stand == "legs":
         inset = 0.3 * w if kind == "round" else 0.03
@@ -574,7 +570,7 @@ def stool(rng: np.random.Generator) -> Piece:
 def bench(rng: np.random.Generator) -> Piece:
     """A plank, slats or a pad on legs or ends, with or without a back, a shelf, things on it."""
     half, d, seat = rng.uniform(0.4, 0.95), rng.uniform(0.3, 0.5), rng.uniform(0.38, 0.5)
-    thick, kind = rng.uniform(0.02, 0.06), either(rng, {"plank": 0.35, "slats": 0.2, "pad": 0.45})
+    thick, kind = rng.uniform(0.02, 0.06), pick(rng, {"plank": 0.35, "slats": 0.2, "pad": 0.45})
     if kind == "slats":
         count = rng.integers(3, 7)
         step = d / count
@@ -583,7 +579,7 @@ def bench(rng: np.random.Generator) -> Piece:
         parts = [box(-half, half, 0, d, seat - thick, seat)]
     if kind == "pad":
         parts.append(soft(cushion(-half, half, 0, d, seat - 0.02, seat + rng.uniform(0.03, 0.12), 10), 0.01, rng))
-    stand, x = either(rng, {"legs": 0.5, "ends": 0.25, "chest": 0.25}), half * rng.uniform(0.75, 0.97)
+    stand, x = pick(rng, {"legs": 0.5, "ends": 0.25, "chest": 0.25}), half * rng.uniform(0.75, 0.97)
     if stand == "legs":
         parts += legs(rng, (-x, x), (0.04, d - 0.04), seat - thick, rng.choice([0, rng.uniform(0, 0.04)]))
         if rng.random() < 0.4:
@@ -594,9 +590,9 @@ def bench(rng: np.random.Generator) -> Piece:
     else:
         parts.append(box(-half + 0.02, half - 0.02, 0.02, d - 0.02, 0, seat - thick))
     if rng.random() < 0.25:
-        kind, top = either(rng, {"panel": 0.3, "rails": 0.35, "slats": 0.35}), seat + rng.uniform(0.25, 0.5)
+        kind, top = pick(rng, {"panel": 0.3, "rails": 0.35, "slats": 0.35}), seat + rng.uniform(0.25, 0.5)
         parts += chair_back(rng, kind, half, seat, top, rng.uniform(0, 0.1), rng.uniform(0.015, 0.05))
-    things = [Thing(either(rng, {"otherfurniture": 0.75, "chair": 0.25}), parts)]
+    things = [Thing(pick(rng, {"otherfurniture": 0.75, "chair": 0.25}), parts)]
     if rng.random() < 0.4:
         things += on_top(rng, -half + 0.05, half - 0.05, 0.06, d - 0.02, seat + 0.01, int(rng.integers(1, 4)))
     return framed(things)
@@ -605,7 +601,7 @@ def bench(rng: np.random.Generator) -> Piece:
 def ottoman(rng: np.random.Generator) -> Piece:
     """A padded block, a drum or a bag of beans; some on legs, some with a tray's things."""
     a, b, top = rng.uniform(0.22, 0.48), rng.uniform(0.2, 0.36), rng.uniform(0.3, 0.48)
-    kind, low = either(rng, {"block": 0.6, "drum": 0.25, "beans": 0.15}), rng.choice([0.02, rng.uniform(0.04, 0.18)])
+    kind, low = pick(rng, {"block": 0.6, "drum": 0.25, "beans": 0.15}), rng.choice([0.02, rng.uniform(0.04, 0.18)])
     if kind == "block":
         parts = [soft(cushion(-a, a, 0, 2 * b, low, top, rng.uniform(6, 16)), 0.008, rng)]
         parts += legs(rng, (-a + 0.09, a - 0.09), (0.09, 2 * b - 0.09), low + 0.07)
@@ -617,7 +613,7 @@ def ottoman(rng: np.random.Generator) -> Piece:
         profile = [(0, 0.02), (0.95, 0.03), (1, 0.2 * top), (0.8, 0.6 * top), (0.35, 0.95 * top), (0, top)]
         heap = lathe(0, a, rounded([(a * r, z) for r, z in profile]))
         parts = [turned(soft(heap, 0.05, rng), rng.uniform(0, 2 * np.pi), about=(0, a, 0))]
-    things = [Thing(either(rng, {"otherfurniture": 0.75, "sofa": 0.25}), parts)]
+    things = [Thing(pick(rng, {"otherfurniture": 0.75, "sofa": 0.25}), parts)]
     if kind == "block" and rng.random() < 0.2:
         things += on_top(rng, -a + 0.05, a - 0.05, 0.05, 2 * b - 0.05, top, int(rng.integers(1, 3)))
     return framed(things)

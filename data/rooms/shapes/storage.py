@@ -288,7 +288,7 @@ def night_stand(rng: np.random.Generator) -> Piece:
     x, kinds = width / 2, {"drawer": 4, "door": 0.6, "open": rng.choice([0, 2])}
     surfaces, things = cased(rng, width, depth, z0, height, 1, rng.integers(1, 4), kinds, rng.choice([0, 0.02]))
     if rng.random() < 0.6:
-        things += placed(Piece([lamp(rng)], 0, 0), (rng.uniform(-0.3, 0.3) * width, depth * 0.4, height))
+        things += placed([lamp(rng)], (rng.uniform(-0.3, 0.3) * width, depth * 0.4, height))
         things += on_top(rng, -x, x, depth * 0.6, depth, height, rng.integers(0, 3))
     else:
         things += on_top(rng, -x, x, 0, depth, height, rng.integers(0, 4))
@@ -386,7 +386,7 @@ def tv_stand(rng: np.random.Generator) -> Piece:
     at = rng.uniform(-0.1, 0.1) * width
     if rng.random() < 0.75:
         set_ = settled([television(rng, min(tv, 1.3 * width))])
-        things += placed(set_, (at, rng.uniform(0, max(0.01, depth - set_.depth)), height), rng.normal(0, 0.04))
+        things += placed(set_.things, (at, rng.uniform(0, max(0.01, depth - set_.depth)), height), rng.normal(0, 0.04))
     else:
         z, high = height + rng.uniform(0.2, 0.6), tv * rng.uniform(0.55, 0.62)
         things.append(Thing("television", [box(at - tv / 2, at + tv / 2, 0.03, rng.uniform(0.06, 0.11), z, z + high)]))

@@ -216,9 +216,9 @@ def workplace(rng, x: float, y0: float, y1: float, z: float) -> list[Thing]:
         for i, thing in enumerate(screens):
             side = 0.0 if len(screens) == 1 else (-0.3, 0.3)[i]
             at = (x + side + rng.normal(0, 0.03), y0 + rng.uniform(0.14, 0.24), z)
-            things += placed(Piece([thing], 0, 0), at, rng.normal(0.8 * side, 0.12))
+            things += placed([thing], at, rng.normal(0.8 * side, 0.12))
     front = [keyboard(rng)] if things else [laptop(rng)]
-    things += placed(Piece(front, 0, 0), (x + rng.normal(0, 0.05), y1 - rng.uniform(0.14, 0.22), z), rng.normal(0, 0.1))
+    things += placed(front, (x + rng.normal(0, 0.05), y1 - rng.uniform(0.14, 0.22), z), rng.normal(0, 0.1))
     return things
 
 
@@ -274,12 +274,12 @@ def desk(rng: np.random.Generator) -> Piece:
         more, on_it = one_desk(rng, long, deep, height - rng.choice([0, rng.uniform(0, 0.06)]))
         offset = (side * width / 2, depth + long / 2, 0)
         parts += [moved(turned(s, side * np.pi / 2), offset) for s in more]
-        things += placed(Piece(on_it, 0, 0), offset, side * np.pi / 2)
+        things += placed(on_it, offset, side * np.pi / 2)
     elif style < 0.3:  # a second one, beside it or facing it
         more, on_it = one_desk(rng, width, depth, height)
         offset, angle = ((width, 0, 0), 0.0) if rng.random() < 0.75 else ((0, -0.02, 0), np.pi)
         parts += [moved(turned(s, angle), offset) for s in more]
-        things += placed(Piece(on_it, 0, 0), offset, angle)
+        things += placed(on_it, offset, angle)
         if rng.random() < 0.5:
             high = height + rng.uniform(0.25, 0.6)
             across = box(width / 2 - 0.02, width / 2 + 0.02, 0, depth, height - 0.3, high)

@@ -142,7 +142,7 @@ def test_a_piece_depends_on_the_seed_alone_and_varies(folder):
         xyz = piece.things[0].surfaces[0].xyz
         assert xyz.tobytes() == again.things[0].surfaces[0].xyz.tobytes()
         assert [thing.name for thing in piece.things] == ["chair"]
-        low, high = bounds(piece)
+        low, high = bounds(piece.things)
         np.testing.assert_allclose(low, (-piece.width / 2, 0, 0.1), atol=1e-9)
         np.testing.assert_allclose(high[:2], (piece.width / 2, piece.depth), atol=1e-9)
         sizes.append((high - low) / chair.size)

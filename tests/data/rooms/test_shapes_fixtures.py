@@ -66,7 +66,7 @@ def test_a_seed_gives_one_piece_and_seeds_differ(drawn, name):
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_piece_is_sound(drawn, name):
     for piece in drawn[name]:
-        low, high = bounds(piece)
+        low, high = bounds(piece.things)
         assert np.isfinite([low, high]).all() and low[2] >= -0.01
         assert max(-low[0], high[0]) <= piece.width / 2 + 0.03 and high[1] <= piece.depth + 0.03
         assert low[1] >= -0.03 or name in OPENINGS
@@ -101,7 +101,9 @@ def test_a_hole_is_inside_the_wall_and_lined(name):
 def test_a_low_room_has_low_openings():
     for seed in SEEDS:
         for make in (openings.door, openings.window, openings.window_with_curtain):
-            assert bounds(make(np.random.default_rng(seed), 2.1).piece)[1][2] <= 2.1 + 0.4  # a passage may be higher
+            assert (
+                bounds(make(np.random.default_rng(seed), 2.1).piece.things)[1][2] <= 2.1 + 0.4
+            )  # a passage may be higher
             assert make(np.random.default_rng(seed), 2.1).hole[3] < 2.1
 
 

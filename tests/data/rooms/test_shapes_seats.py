@@ -41,7 +41,7 @@ def test_a_seed_gives_one_piece_and_seeds_differ(drawn):
 
 def test_a_piece_stands_on_its_footprint(drawn):
     for piece in drawn[1]:
-        low, high = bounds(piece)
+        low, high = bounds(piece.things)
         assert -0.01 <= low[2] <= 0.05 and np.isfinite([low, high]).all()
         assert np.abs([low[0] + piece.width / 2, high[0] - piece.width / 2, low[1], high[1] - piece.depth]).max() < 0.03
 

@@ -3,7 +3,7 @@ import pytest
 
 from data.rooms.scanned import NYU40
 from data.rooms.shapes import clutter, parts, storage, tables
-from data.rooms.surfaces import Piece, bounds
+from data.rooms.surfaces import bounds
 
 MAKERS = [
     tables.table, tables.desk, storage.cabinet, storage.dresser, storage.night_stand, storage.bookshelf,
@@ -37,7 +37,7 @@ def size(thing):
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_a_piece_is_sound(make):
     for piece in draw(make):
-        low, high = bounds(piece)
+        low, high = bounds(piece.things)
         assert all(thing.name in NYU40 for thing in piece.things)
         assert np.isfinite([low, high]).all()
         assert low[2] >= -0.01
@@ -72,7 +72,7 @@ def test_on_top_keeps_to_its_place():
         things = clutter.on_top(np.random.default_rng(seed), -0.5, 0.5, 0.1, 0.6, 0.7, 6, height=0.3)
         assert len(things) <= 6
         for thing in things:
-            low, high = bounds(Piece([thing], 0, 0))
+            low, high = bounds([thing])
             assert (low >= (-0.501, 0.099, 0.69)).all() and (high <= (0.501, 0.601, 1.02)).all()
 
 
