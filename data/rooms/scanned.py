@@ -28,8 +28,8 @@ NYU40 = (  # the label set of NYU Depth v2 with 40 classes, from 1 up
 ID_OF = {name: i for i, name in enumerate(NYU40, 1)}
 FEWEST_VERTICES, TRIES = 8000, 50
 VAL_EVERY = 5  # of the designed models, one is for validation
-TILT = 0.015  # standard deviation of a scan's slope, of one axis
-WAVES, WAVE_LENGTH, WARP = 8, (0.8, 12.0), 0.007  # m of bending a m of wave: what drift leaves of a fused scan
+TILT = 0.025  # standard deviation of a scan's slope, of one axis
+WAVES, WAVE_LENGTH, WARP = 8, (0.8, 12.0), 0.012  # m of bending a m of wave: what drift leaves of a fused scan
 SEGMENT = 13  # vertices along a segment's edge, about
 COLOURS = np.array([(225, 222, 215), (150, 150, 150), (205, 175, 130), (110, 75, 50), (60, 60, 65), (85, 105, 145)])
 

@@ -29,9 +29,9 @@ DISPARITY_STEP = 1 / 8 / (580 * 0.075)  # 1/m: an eighth of a pixel, over focal 
 DENSITY = (2.4, 18)  # vertices in a cube of 10 cm that a surface passes: of 23 real scans
 VERTICES = 0.95  # that marching cubes makes of a surface as large as a voxel's side
 EVEN = ("floor", "wall", "ceiling", "door", "picture", "whiteboard", "paper")  # large and dull, or flat
-UNEVEN = (1.0, 5.0)  # times the noise on other things, whose cloth, gloss and edges a sensor does not match as well
+UNEVEN = (1.3, 6.5)  # times the noise on other things, whose cloth, gloss and edges a sensor does not match as well
 LOST = (0.25, 4)  # of a beta distribution
-BULGE, BULGE_WAVE = (0.003, 0.03), (0.1, 0.5)  # m; by cloth, gloss, and light that comes by way of other things
+BULGE, BULGE_WAVE = (0.005, 0.035), (0.1, 0.5)  # m; by cloth, gloss, and light that comes by way of other things
 PIXEL_AT = 3.2  # m, where a pixel is as large as a voxel
 GRAZING = 0.17  # cosine at which half of the pixels are lost
 EDGE = 0.04  # jump of depth, as a share of it, at which a pixel is lost
@@ -46,6 +46,7 @@ TRUNCATION = 3  # voxels
 FEWEST_SEEN = 0.45  # summed weight of a voxel
 FEWEST_VOXELS = 5000
 SMALLEST_PART = 150  # vertices; smaller islands are cleaned away
+STRAY, STRAY_WAVE = 0.015, (0.15, 0.6)  # m by which borders between labels stray, and over which
 
 
 class NothingSeen(Exception):
@@ -76,7 +77,7 @@ class Sensor(NamedTuple):
 def sensor(rng: np.random.Generator) -> Sensor:
     voxel, density = rng.uniform(0.018, 0.036), np.exp(rng.uniform(*np.log(DENSITY)))
     kept = min(1.0, density * (voxel / 0.1) ** 2 / VERTICES)
-    return Sensor(voxel, rng.uniform(3.2, RANGE[1]), rng.uniform(0.25, 0.9), rng.uniform(0.001, 0.012), kept)
+    return Sensor(voxel, rng.uniform(3.2, RANGE[1]), rng.uniform(0.2, 0.7), rng.uniform(0.001, 0.01), kept)
 
 
 class Rays:
@@ -151,8 +152,16 @@ def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator)
     xyz, faces = _clean(xyz, faces)
     xyz, faces = simplify(xyz.astype(np.float32), faces.astype(np.int32), 1 - settings.kept)
     xyz, faces = xyz.astype(np.float64), faces.astype(np.int64)
-    _, nearest = cKDTree(np.concatenate(seen_at)).query(xyz)
+    _, nearest = cKDTree(np.concatenate(seen_at)).query(xyz + _strayed(xyz, rng))
     return Scan(xyz, faces, np.concatenate(seen_thing)[nearest])
+
+
+def _strayed(xyz, rng):
+    """(V, 3) m, smooth: annotators follow segments, and those no border to the centimetre."""
+    wave = rng.normal(size=(3, 10, 3))
+    wave *= 2 * np.pi / rng.uniform(*STRAY_WAVE, (10, 3)) / np.linalg.norm(wave, axis=0)
+    phase = rng.uniform(0, 2 * np.pi, (10, 3))
+    return STRAY * np.sin(np.tensordot(xyz, wave, 1) + phase).sum(1) / np.sqrt(5)
 
 
 def _free_places(rays, rng):
@@ -217,7 +226,7 @@ def _depth_image(rays, position, axes, pixels, settings, errors, rng):
     sigma = errors.noise[thing[at]] * (NOISE[0] + NOISE[1] * (z - NOISE[2]) ** 2)
     z = z + errors.bulge(position + direction[at] * distance[at, None], thing[at])
     z = z + sigma * _smooth(rng, rows, columns, 2.5).ravel()[at]  # neighbours err alike: sensors match windows
-    z = 1 / (np.rint(1 / z / DISPARITY_STEP + rng.uniform(-0.5, 0.5, len(z))) * DISPARITY_STEP)
+    z = 1 / (np.rint(1 / z / DISPARITY_STEP + rng.uniform(-0.25, 0.25, len(z))) * DISPARITY_STEP)
     return direction[at], z * length[at], thing[at]
 
 

@@ -180,8 +180,8 @@ def bedding(rng, w: float, length: float, z: float, thick: float) -> list[Surfac
     parts, most = [], max(z - 0.04, 0.05)
     if kind in ("made", "crumpled"):
         start = rng.choice([0.02, rng.uniform(0.25, 0.8)])
-        drops = [most if rng.random() < 0.25 else min(most, rng.uniform(0.05, 1.6 * thick)) for _ in range(3)]
-        rumple = rng.uniform(0.02, 0.1) if kind == "made" else rng.uniform(0.07, 0.22)
+        drops = [most if rng.random() < 0.5 else min(most, rng.uniform(0.05, 1.6 * thick)) for _ in range(3)]
+        rumple = rng.uniform(0.02, 0.1) if kind == "made" else rng.uniform(0.05, 0.18)
         parts.append(cover(rng, -w, w, start, length, z, rumple, drops))
         if start > 0.2 and rng.random() < 0.6:  # turned back: a roll across
             end, high = start + rng.uniform(0.15, 0.4), z + rng.uniform(0.04, 0.1)
@@ -207,7 +207,7 @@ def bed(rng: np.random.Generator) -> Piece:
     ranges = list(WIDTHS)
     w = rng.uniform(*ranges[rng.choice(len(ranges), p=list(WIDTHS.values()))]) / 2
     length, thick = rng.uniform(1.88, 2.1), rng.uniform(0.16, 0.34)
-    low = rng.uniform(0.14, 0.38) if rng.random() < 0.93 else 0.02  # some lie on the floor
+    low = rng.uniform(0.14, 0.42) if rng.random() < 0.93 else 0.02  # some lie on the floor
     z = low + thick
     parts = frame(rng, w, length, low) if low > 0.1 else []
     parts.append(soft(cushion(-w, w, 0, length, low, z, 24), 0.004, rng))
@@ -215,11 +215,11 @@ def bed(rng: np.random.Generator) -> Piece:
     kinds = {"slab": 0.24, "padded": 0.24, "arched": 0.1, "bars": 0.16, "rails": 0.12, "sleigh": 0.06, "shelf": 0.08}
     top, kind = z, pick(rng, kinds)
     if low > 0.1 and rng.random() < 0.92:
-        top = z + rng.uniform(0.4, 1.05)
+        top = z + rng.uniform(0.5, 1.1)
         head = board(rng, kind, w + rng.choice([0.02, rng.uniform(0, 0.12)]), top, rng.uniform(0, low))
         tilt = rng.choice([0, rng.uniform(0, 0.12)])
         parts += [moved(turned(part, tilt, "x"), (0, -0.04, 0)) for part in head]
-        if rng.random() < 0.35:
+        if rng.random() < 0.45:
             kind = "slab" if kind == "shelf" else kind
             foot = board(rng, kind, w + 0.02, z + rng.uniform(-0.1, 0.3), rng.uniform(0, low))
             parts += [moved(part._replace(xyz=part.xyz * (1, -1, 1)), (0, length + 0.06, 0)) for part in foot]
@@ -227,7 +227,7 @@ def bed(rng: np.random.Generator) -> Piece:
         parts += canopy(rng, w + 0.04, length)
     cushions, things = pillows(rng, w, z, top) if rng.random() < 0.9 else [], []
     for part in cushions:
-        if rng.random() < 0.7:
+        if rng.random() < 0.5:
             things.append(Thing("pillow", [part]))
         else:
             parts.append(part)

@@ -14,6 +14,8 @@ from data.rooms.shapes.openings import Field, bars_around
 from data.rooms.shapes.parts import annotated_with, fitted, split
 from data.rooms.surfaces import Piece, Surface, Thing, bounds, box, cylinder, placed, rod, turned
 
+BUILT_IN = 0.6  # of the refrigerators: real scans show the front alone of most
+
 
 class Style(NamedTuple):
     """What the cabinets of one kitchen share."""
@@ -85,7 +87,7 @@ def refrigerator(rng: np.random.Generator) -> Piece:
         (rng.uniform(0.45, 0.55), rng.uniform(0.58, 0.93))[not small] / 2,
         rng.uniform(0.6, 0.78) - 0.12 * small,
     )
-    high, foot = (rng.uniform(0.6, 0.9), rng.uniform(1.6, 1.85))[not small], rng.uniform(0.02, 0.1)
+    high, foot = (rng.uniform(0.6, 0.9), rng.uniform(1.6, 1.85))[not small], rng.uniform(0.01, 0.06)
     y, gap, power = deep - rng.uniform(0.05, 0.08), rng.uniform(0.004, 0.012), rng.uniform(6, 40)
     cut = foot + (high - foot) * rng.choice((rng.uniform(0.3, 0.45), rng.uniform(0.6, 0.75)))
     fields, grips = [(-half, half, foot, cut), (-half, half, cut, high)], [rng.choice((-1, 1))] * 2
@@ -95,7 +97,7 @@ def refrigerator(rng: np.random.Generator) -> Piece:
         middle, low = rng.uniform(-0.12, 0.0), foot if rng.random() < 0.5 else foot + rng.uniform(0.45, 0.7)
         fields, grips = [(-half, middle, low, high), (middle, half, low, high)], [1, -1, 0]
         fields += [(-half, half, foot, low)] if low > foot else []
-    parts = [box(-half, half, 0.03, y, foot * 0.5, high), box(-half + 0.03, half - 0.03, 0.05, y - 0.03, 0, foot)]
+    parts = [box(-half, half, 0.03, y, foot * 0.5, high), box(-half + 0.01, half - 0.01, 0.05, y - 0.01, 0, foot)]
     out, long, gripless = deep + rng.uniform(0.025, 0.06), rng.uniform(0.3, 0.8), small or rng.random() < 0.25
     for (a, b, c, d), grip in zip(fields, grips, strict=False):
         door = [(0, 0, c + gap), (1, 1, c + gap), (1, 1, d), (0, 0, d)]
@@ -107,9 +109,23 @@ def refrigerator(rng: np.random.Generator) -> Piece:
         parts.append(rod(*((x, out, z) for x, z in ends), 0.013))
         parts += [box(x - 0.012, x + 0.012, deep - 0.02, out, z - 0.012, z + 0.012) for x, z in ends]
     things = [Thing("refrigerator", parts)]
-    if rng.random() < 0.4:
+    if not small and rng.random() < BUILT_IN:
+        things.append(niche(rng, half, y, high))
+    elif rng.random() < 0.6:
         things += on_top(rng, -half + 0.03, half - 0.03, 0.1, y, high, int(rng.integers(1, 5)), 0.4)
     return fitted(things)
+
+
+def niche(rng: np.random.Generator, half: float, deep: float, high: float) -> Thing:
+    """Tall cabinets or panels at both sides of a refrigerator, and most often a cabinet above."""
+    sides, top = rng.choice([rng.uniform(0.02, 0.04), rng.uniform(0.3, 0.6)], 2), high + rng.uniform(0.05, 0.4)
+    parts = []
+    for side, wide in zip((-1, 1), sides, strict=True):
+        near, far = side * (half + 0.01), side * (half + 0.01 + wide)
+        parts.append(box(min(near, far), max(near, far), 0, deep, 0, top))
+    if rng.random() < 0.7:
+        parts.append(box(-half - 0.01, half + 0.01, 0, deep, high + 0.03, top))
+    return Thing("cabinet", parts)
 
 
 def stove(rng: np.random.Generator, x0: float, x1: float, deep: float, top: float) -> Thing:

@@ -119,7 +119,7 @@ def leaf(rng: np.random.Generator, width: float, height: float, fill: str, back:
     xs = np.linspace(bar / 2, width - bar / 2, 3 if width > 0.55 and rng.random() < 0.55 else 2)
     parts, fields = lattice(xs, split(rng, bar / 2, height - bar / 2, rows), bar, -thick, 0)
     low = rng.uniform(0.2, 1.1) if rng.random() < 0.4 else 0  # below it glass or louvres give way to panels
-    depth, raised = rng.uniform(0.008, 0.02), rng.random() < 0.4
+    depth, raised = rng.uniform(0.004, 0.014), rng.random() < 0.4
     for x0, x1, z0, z1 in (shut := [f for f in fields if fill == "panel" or f[3] < low]):
         parts.append(box(x0, x1, depth - thick, -depth, z0, z1))
         if raised and min(x1 - x0, z1 - z0) > 0.12:
@@ -190,7 +190,7 @@ def hung_leaves(rng, kind: str, made: list[Surface], count: int, one: float, shu
 def door(rng: np.random.Generator, height: float) -> Opening:
     """A door: hinged (closed or open), double, sliding, of a closet, or a frame without a leaf. height: the room's."""
     kind = str(rng.choice(("hinged", "double", "sliding", "closet", "none"), p=(0.68, 0.08, 0.08, 0.1, 0.06)))
-    fill = str(rng.choice(("flush", "panel", "glass", "louvre"), p=(0.47, 0.37, 0.13, 0.03)))
+    fill = str(rng.choice(("flush", "panel", "glass", "louvre"), p=(0.6, 0.26, 0.11, 0.03)))
     if kind == "closet":
         fill = str(rng.choice(("flush", "panel", "louvre"), p=(0.35, 0.3, 0.35)))
     top, wall = min(rng.uniform(1.95, 2.1), height - 0.13), rng.uniform(0.1, 0.25)
@@ -200,7 +200,7 @@ def door(rng: np.random.Generator, height: float) -> Opening:
     shut = kind != "none" and rng.random() < 0.74
     sealed = shut and fill not in ("glass", "louvre")  # nothing behind it is seen
     made = leaf(rng, one - 0.006, top - 0.006, fill, not sealed)
-    out, recess = rng.uniform(0.01, 0.025), rng.uniform(0, 0.08) if rng.random() < 0.5 else rng.uniform(0, 0.015)
+    out, recess = rng.uniform(0.005, 0.02), rng.uniform(0, 0.08) if rng.random() < 0.3 else rng.uniform(0, 0.015)
     leaves = hung_leaves(rng, kind, made, count, one, shut, out, recess, wall)
     parts = [box(-half - one, half, out, out + 0.04, top, top + 0.05)] if kind == "sliding" and count == 1 else []
     hole, casing = (-half, half, 0.0, top), rng.uniform(0.06, 0.12)
@@ -343,7 +343,7 @@ def window(rng: np.random.Generator, height: float) -> Opening:
 
 def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, y: float, tie: float = 0.0) -> Surface:
     """A curtain's cloth: uneven folds, deeper at the foot; tie: the share by which it is drawn in."""
-    wave, deep = rng.uniform(0.08, 0.25), rng.uniform(0.03, 0.075)
+    wave, deep = rng.uniform(0.08, 0.25), rng.uniform(0.012, 0.04)
     phase, foot, stir = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.9, 1.6), rng.uniform(0, 0.05)
     at, to = rng.uniform(0.35, 0.55), rng.choice((x0, x1))
 
@@ -361,8 +361,8 @@ def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, 
 def curtain(rng: np.random.Generator, width: float, height: float, sill: float = 0.9) -> Piece:
     """Curtains over `width` m from a rod `height` m up: drawn across, a pair, or aside; to the floor or the sill."""
     half, y = width / 2, rng.uniform(0.12, 0.18)
-    short = sill > 0.5 and rng.random() < 0.25
-    z0 = rng.uniform(sill - 0.35, sill) if short else rng.uniform(0.01, 0.2)
+    short = sill > 0.5 and rng.random() < 0.2
+    z0 = rng.uniform(sill - 0.35, sill) if short else rng.uniform(0.0, 0.08)
     kind, aside = rng.choice(4, p=(0.42, 0.2, 0.26, 0.12)), rng.uniform(0.15, 0.35) * width
     middle = rng.uniform(-0.1, 0.1) * width
     spans = [[(-half, half)], [(-half, middle), (middle, half)], [(-half, aside - half), (half - aside, half)],
@@ -395,12 +395,12 @@ def window_with_curtain(rng: np.random.Generator, height: float) -> Opening:
 
 def framed(rng: np.random.Generator, x: float, z: float, wide: float, high: float) -> list[Surface]:
     """A flat thing centred at (x, z): a canvas, or a sheet in a frame, perhaps hung a little askew."""
-    field, thick = (-wide / 2, wide / 2, -high / 2, high / 2), rng.uniform(0.005, 0.02)
+    field, thick = (-wide / 2, wide / 2, -high / 2, high / 2), rng.uniform(0.002, 0.008)
     frame = rng.uniform(0.015, 0.07) if rng.random() < 0.7 else 0
     parts = [box(*field[:2], 0, thick if not frame else thick * 0.4, *field[2:])]
     if frame:
         parts += bars_around(field, min(frame, wide / 4), 0, thick)
-    lean, askew = rng.uniform(0, 0.03), rng.normal(0, 0.01)
+    lean, askew = rng.uniform(0, 0.015), rng.normal(0, 0.01)
     parts = [turned(turned(s, lean, "x", (0, 0, -high / 2)), askew, "y") for s in parts]
     return [moved(s, (x, max(0.0, -min(s.xyz[:, 1].min() for s in parts)), z)) for s in parts]
 

@@ -120,7 +120,7 @@ def legs(
     rng: np.random.Generator, xs: Sequence[float], ys: Sequence[float], z: float, splay: float = 0.0
 ) -> list[Surface]:
     """Feet at every x and y, square or round, the outer ones leaning out by `splay` m."""
-    size, square = rng.uniform(0.012, 0.03), rng.random() < 0.5 and not splay
+    size, square = rng.uniform(0.014, 0.034), rng.random() < 0.5 and not splay
     x_mid, y_mid = np.mean(xs), np.mean(ys)
     if square:
         return [box(x - size, x + size, y - size, y + size, 0, z) for x in xs for y in ys]
@@ -329,7 +329,7 @@ def sofa_style(rng: np.random.Generator, armless: float) -> Style:
     arm = {"block": rng.uniform(0.1, 0.28), "rolled": rng.uniform(0.14, 0.24)}.get(kind, rng.uniform(0.03, 0.07))
     top = seat + rng.uniform(0.2, 0.4)
     return Style(
-        feet=rng.choice([0.01, rng.uniform(0.03, 0.17)], p=[0.35, 0.65]),
+        feet=rng.choice([0.01, rng.uniform(0.03, 0.15)], p=[0.6, 0.4]),
         seat=seat,
         top=top,
         back=rng.uniform(0.08, 0.25),

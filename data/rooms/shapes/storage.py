@@ -45,9 +45,7 @@ class Fronts(NamedTuple):
 def fronts(rng) -> Fronts:
     frame = rng.uniform(0.04, 0.09) if rng.random() < 0.35 else 0.0
     handle = str(rng.choice(["bar", "knob", "cup", "none"], p=[0.4, 0.25, 0.1, 0.25]))
-    return Fronts(
-        rng.uniform(0.015, 0.03), rng.uniform(0.002, 0.01), frame, handle, rng.choice([0, 0.15], p=[0.8, 0.2])
-    )
+    return Fronts(rng.uniform(0.015, 0.03), rng.uniform(0.002, 0.01), frame, handle, rng.choice([0, 0.3], p=[0.6, 0.4]))
 
 
 def cells(rng, x0, x1, z0, z1, columns: int, rows: int, even: float = 0.5) -> list[Cell]:
@@ -151,7 +149,7 @@ def foot(rng, x0, x1, y0, y1, z: float) -> list[Surface]:
 
 def lift(rng) -> float:
     """Of a body above the floor: none, a plinth, or legs."""
-    return rng.choice([0, rng.uniform(0.04, 0.12), rng.uniform(0.1, 0.28)], p=[0.25, 0.45, 0.3])
+    return rng.choice([0, rng.uniform(0.04, 0.12), rng.uniform(0.1, 0.28)], p=[0.4, 0.4, 0.2])
 
 
 def cased(rng, width, depth, z0, z1, columns, rows, kinds: dict[str, float], top: float = 0.0):
@@ -253,7 +251,7 @@ def hung_cabinet(rng):
     return cased(rng, width, depth, low, high, columns, 1, {"door": 4, "open": rng.choice([0, 1])})
 
 
-CABINETS = {low_cabinet: 0.28, tall_cabinet: 0.3, fitted_wardrobe: 0.17, filing_cabinet: 0.09, hung_cabinet: 0.16}
+CABINETS = {low_cabinet: 0.23, tall_cabinet: 0.35, fitted_wardrobe: 0.18, filing_cabinet: 0.08, hung_cabinet: 0.16}
 
 
 def made(rng, name: str, surfaces: list[Surface], things: list[Thing], share: float = 0.1) -> Piece:
@@ -263,7 +261,7 @@ def made(rng, name: str, surfaces: list[Surface], things: list[Thing], share: fl
 
 def cabinet(rng: np.random.Generator) -> Piece:
     make = list(CABINETS)[rng.choice(len(CABINETS), p=list(CABINETS.values()))]
-    return made(rng, "cabinet", *make(rng))
+    return made(rng, "cabinet", *make(rng), share=0.35)
 
 
 def dresser(rng: np.random.Generator) -> Piece:

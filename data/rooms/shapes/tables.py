@@ -58,8 +58,8 @@ def four_legs(rng, a, b, h):
     else:
         legs = [bar(x, y, half, 0, h, is_round) for x, y in feet]
     inside_a, inside_b = (a - half) * (1 - splay), (b - half) * (1 - splay)
-    if rng.random() < 0.5:
-        deep = rng.uniform(0.04, 0.13)
+    if rng.random() < 0.75:
+        deep = rng.uniform(0.05, 0.2)
         legs += [box(-inside_a, inside_a, y - 0.01, y + 0.01, h - deep, h) for y in (-inside_b, inside_b)]
         legs += [box(x - 0.01, x + 0.01, -inside_b, inside_b, h - deep, h) for x in (-inside_a, inside_a)]
     if rng.random() < 0.35:
@@ -139,9 +139,9 @@ def two_panels(rng, a, b, h):
 
 
 BASES = {
-    "side": {four_legs: 5, pedestal: 1.5, drum: 2, c_frame: 1, two_panels: 2, crossed_legs: 0.5},
-    "coffee": {four_legs: 5, trestle: 1, drum: 1.5, two_panels: 2, crossed_legs: 0.5},
-    "dining": {four_legs: 6, pedestal: 1.5, trestle: 1.5, crossed_legs: 0.5},
+    "side": {four_legs: 4, pedestal: 1, drum: 3, c_frame: 0.7, two_panels: 3, crossed_legs: 0.5},
+    "coffee": {four_legs: 4, trestle: 1, drum: 2.5, two_panels: 3, crossed_legs: 0.5},
+    "dining": {four_legs: 5, two_panels: 1, pedestal: 1.5, trestle: 1.5, crossed_legs: 0.5},
     "round": {four_legs: 3, pedestal: 5, drum: 0.5},
     "console": {four_legs: 4, trestle: 2, two_panels: 2},
     "bar": {four_legs: 3, pedestal: 3, trestle: 1},
@@ -163,9 +163,9 @@ def table(rng: np.random.Generator, kind: str | None = None) -> Piece:
     inset *= rng.uniform(0.82, 1)
     base = pick(rng, BASES[kind])(rng, a * inset, b * inset, height - thick)
     inset = 0.95 if power > 4 else 0.65
-    count = rng.choice([0, rng.integers(1, 4), rng.integers(3, 9)], p=[0.3, 0.4, 0.3])
+    count = rng.choice([0, rng.integers(1, 5), rng.integers(4, 11)], p=[0.15, 0.4, 0.45])
     things = on_top(rng, -a * inset, a * inset, -b * inset, b * inset, height, count)
-    part = rng.random() if rng.random() < 0.6 else 0.0
+    part = rng.choice([0, rng.uniform(0, 1), 1], p=[0.25, 0.35, 0.4])
     return settled(annotated_with(rng, Thing("table", [top, *base]), things, part))
 
 
@@ -186,7 +186,7 @@ def drawers(rng, x0, x1, y0, y1, z0, z1) -> list[Surface]:
 
 def support(rng, side: int, x: float, y0: float, y1: float, h: float) -> list[Surface]:
     """What carries an end of a desk: side -1 is the left one, at its outer edge x."""
-    style, inner = rng.choice(5, p=[0.22, 0.28, 0.15, 0.3, 0.05]), x - side * rng.uniform(0.3, 0.48)
+    style, inner = rng.choice(5, p=[0.24, 0.28, 0.12, 0.31, 0.05]), x - side * rng.uniform(0.3, 0.48)
     half = rng.uniform(0.012, 0.035)
     at = x - side * (half + rng.uniform(0, 0.08))
     if style == 0:  # a panel
@@ -201,7 +201,7 @@ def support(rng, side: int, x: float, y0: float, y1: float, h: float) -> list[Su
             box(at - 0.04, at + 0.04, y0, y1, 0, 0.05),
         ]
     if style == 3:
-        return drawers(rng, min(x, inner), max(x, inner), y0 + 0.03, y1 - 0.03, rng.choice([0, 0.06, 0.2]), h)
+        return drawers(rng, min(x, inner), max(x, inner), y0 + 0.03, y1 - 0.03, rng.choice([0, 0, 0.05, 0.15]), h)
     levels = np.linspace(0.05, h, rng.integers(2, 4))[:-1]  # shelves
     return [box(min(x, inner), max(x, inner), y0, y1, z, z + 0.02) for z in levels] + [
         box(at - 0.01, at + 0.01, y0, y1, 0, h) for at in (x, inner)
