@@ -120,7 +120,7 @@ def dealt_crops(
     """Crops that deal out the vertices of each tile and its context in random order, none twice before all were seen.
 
     All count, by their weight: it grows with the distance from the nearest side, behind which the network sees nothing.
-    In half the crops of `covering_crops` a vertex is seen 1.0 to 1.6 times. A vertex that fills a crop has weight 0.
+    Where a tile has fewer vertices than a crop has points, they fill it up again, with weight 0.
     Args: xyz (V, 3) float32, V >= 1.
     """
     for tile in _tiles(xyz, size):

@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the turns and of the points' order")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of the order in which the points are dealt out"
+    )
     return parser
 
 

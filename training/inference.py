@@ -144,7 +144,7 @@ def segment(
             networks that take them need them.
         network: of `load_network`, or what that reads. The default was trained on generated rooms alone.
         votes: how often all is looked at, each time turned. spacing: metres, vertices in a cube of this edge are as
-            one; None: as trained. seed: of the angles and of the order of the vertices.
+            one; None: as trained. seed: of the order in which the vertices are dealt out.
 
     Returns labels (V,) uint16, the ids of the network's label space, and confidence (V,) float32 in [0, 1].
     Raises CheckpointError, and ValueError for arrays that are not as above, or that span more than 1 km.

@@ -16,7 +16,7 @@ from data.tiles import SceneTiles
 from models.pointnet2 import PointNet2
 from training import checkpoint
 
-LEAST_PROBABILITY = 1e-6  # of which there is a logarithm in every format
+LEAST_PROBABILITY = 1e-6  # so that each has a logarithm
 # Draws at a time. On the CPU the activations of one stay in the cache: 8 together take 1.7 x as long
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 1, 16
 
