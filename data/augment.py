@@ -34,7 +34,7 @@ def drop_points(chunk: Chunk, features: Sequence[str], rng: np.random.Generator)
 def rotate(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chunk:
     """Turned about +z by U[0, 2 pi)."""
     angle, points = rng.uniform(0, 2 * np.pi), chunk.points.copy()
-    for columns in _columns(features, "turns"):
+    for columns in columns_moved(features, "turns"):
         points[:, columns] = rotate_about_z(points[:, columns], angle)
     return chunk._replace(points=points)
 
@@ -43,7 +43,7 @@ def flip(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chu
     """Mirrored or not, in x and in y, each with probability 1/2."""
     signs = np.array([*rng.choice([-1, 1], 2), 1], dtype=np.float32)
     points = chunk.points.copy()
-    for columns in _columns(features, "turns"):
+    for columns in columns_moved(features, "turns"):
         points[:, columns] *= signs
     return chunk._replace(points=points)
 
@@ -51,7 +51,7 @@ def flip(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chu
 def scale(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chunk:
     """Larger or smaller by U[0.9, 1.1]."""
     factor, points = np.float32(rng.uniform(*SCALES)), chunk.points.copy()
-    for columns in _columns(features, "scales"):
+    for columns in columns_moved(features, "scales"):
         points[:, columns] *= factor
     return chunk._replace(points=points)
 
@@ -63,7 +63,7 @@ def jitter(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> C
     """
     _, vertex = np.unique(chunk.vertex, return_inverse=True)
     sigma, points = rng.uniform(0, MAX_JITTER), chunk.points.copy()
-    for columns in _columns(features, "scales"):
+    for columns in columns_moved(features, "scales"):
         noise = rng.normal(0, sigma, (vertex.max() + 1, columns.stop - columns.start))
         points[:, columns] += noise.astype(np.float32)[vertex]
     return chunk._replace(points=points)
@@ -80,12 +80,16 @@ AUGMENTATIONS: dict[str, Callable[[Chunk, Sequence[str], np.random.Generator], C
 
 def rotate_about_z(vectors: np.ndarray, angle: float) -> np.ndarray:
     """Rotate (..., 3) float32 positions or normals about +z by an angle in radians."""
+    return vectors @ turn_about_z(angle)
+
+
+def turn_about_z(angle: float) -> np.ndarray:
+    """(3, 3) float32: vectors times it are turned about +z by an angle in radians."""
     cos, sin = np.cos(angle), np.sin(angle)
-    rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]], dtype=np.float32)
-    return vectors @ rotation
+    return np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]], dtype=np.float32)
 
 
-def _columns(features, moved_by):
+def columns_moved(features: Sequence[str], moved_by: str) -> list[slice]:
     """The columns of xyz, and of the features that are moved so: "turns" or "scales"."""
     moved = [columns for name, columns in columns_of(features).items() if getattr(POINT_FEATURES[name], moved_by)]
     return [slice(0, 3), *moved]

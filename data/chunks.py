@@ -3,7 +3,8 @@
 Pure functions of points and an explicit generator. V vertices of a scene, N points drawn; metres, +z up. A crop is
 points drawn from a box: a core of 1.5 x 1.5 m, or of another `size`, and full height, and around it a context that is
 seen but neither trained on nor scored.
-Source: the original PointNet++ ScanNet code (2017); `covering_crops` serves ScanNet's benchmark instead.
+Source: the original PointNet++ ScanNet code (2017); `covering_crops` serves ScanNet's benchmark instead, `dealt_crops`
+prediction.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ TILE_CORE_MARGIN = 0.001  # m, evaluation tile
 CUBE_EDGES = (0.75, 1.25)  # of those by which a training chunk is thinned, in units of the spacing
 LEAST_SPACING = 0.001  # m
 MIN_CORE_DRAWN = 0.01  # share of a tile's drawn points
+FULL_WEIGHT = 2 * CONTEXT  # from the side of a tile and its context on: there the network sees 0.4 m on every side
+LEAST_WEIGHT = 0.02  # on the side itself
 
 
 class Crop(NamedTuple):
@@ -30,6 +33,8 @@ class Crop(NamedTuple):
 
     index: np.ndarray  # (N,) int64, vertices of the scene
     core: np.ndarray  # (N,) bool
+    weight: np.ndarray | None = None  # (N,) float32, of what the network says of each: of `dealt_crops`
+    turn: np.ndarray | None = None  # (3, 3) float32, by which vectors are multiplied from the right before it sees them
 
 
 def training_crop(
@@ -109,6 +114,27 @@ def covering_crops(
             drawn[rng.choice(places, size=held, replace=False)] = rng.choice(missing, size=held, replace=False)
 
 
+def dealt_crops(
+    xyz: np.ndarray, rng: np.random.Generator, num_points: int = POINTS_PER_CHUNK, size: float = CHUNK_SIZE
+) -> Iterator[Crop]:
+    """Crops that deal out the vertices of each tile and its context in random order, none twice before all were seen.
+
+    All count, by their weight: it grows with the distance from the nearest side, behind which the network sees nothing.
+    Where a tile has fewer vertices than a crop has points, they fill it up again, with weight 0.
+    Args: xyz (V, 3) float32, V >= 1.
+    """
+    for tile in _tiles(xyz, size):
+        if not tile.in_tile.any():
+            continue
+        inside = xyz[tile.index, :2] - (tile.low - CONTEXT)
+        inside = np.minimum(inside, size + 2 * CONTEXT - inside).min(axis=1)  # (n,) m from the nearest side
+        weight = np.clip(inside / FULL_WEIGHT, LEAST_WEIGHT, 1).astype(np.float32)
+        order = rng.permutation(len(tile.index))
+        filling = np.arange(num_points) >= len(order)
+        for drawn in np.resize(order, (-(-len(order) // num_points), num_points)):
+            yield Crop(tile.index[drawn], tile.core[drawn], np.where(filling, np.float32(0), weight[drawn]))
+
+
 def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """The first vertex (k,) in each occupied cube, and the number (n,) of the cube that each of the vertices is in.
 
@@ -154,6 +180,7 @@ class _Tile(NamedTuple):
     index: np.ndarray  # (n,) int64, ascending
     core: np.ndarray  # (n,) bool: at most 1 mm outside the tile, so that neighbours share the vertices on their border
     in_tile: np.ndarray  # (n,) bool: in this tile and in no other
+    low: np.ndarray  # (2,) m: where the tile starts
 
 
 def _tiles(xyz: np.ndarray, size: float) -> Iterator[_Tile]:
@@ -178,7 +205,8 @@ def _tiles(xyz: np.ndarray, size: float) -> Iterator[_Tile]:
             if len(index) > 0:
                 core_x = _in_slab(x[index], column, x_start, size, TILE_CORE_MARGIN)
                 core_y = _in_slab(y[index], row, y_start, size, TILE_CORE_MARGIN)
-                yield _Tile(index, core_x & core_y, tile_of[index] == column * rows + row)
+                low = np.array([x_start + column * size, y_start + row * size])
+                yield _Tile(index, core_x & core_y, tile_of[index] == column * rows + row, low)
 
 
 def _slabs(offset: np.ndarray, size: float) -> tuple[np.ndarray, int]:

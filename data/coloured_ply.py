@@ -76,14 +76,15 @@ def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray, spac
             write_coloured(temporary, xyz, colour, scene.faces, label)
 
 
-def with_prediction(ply: PlyData, label: np.ndarray, space: LabelSpace) -> PlyData:
-    """`ply` with `label` and class colours, (V,) ids; written it is binary, all else is as it was.
+def with_prediction(ply: PlyData, label: np.ndarray, confidence: np.ndarray, space: LabelSpace) -> PlyData:
+    """`ply` with `label`, (V,) ids, `confidence` (V,) and class colours; written it is binary, all else is as it was.
 
-    Where the vertices have a label or colours already, those are kept as input_label, input_red, ...; what is called so
-    already stays: it was kept by an earlier prediction.
+    Where the vertices have a label, confidence or colours already, those are kept as input_label, input_red, ...; what
+    is called so already stays: it was kept by an earlier prediction.
     """
     vertex = ply["vertex"]
-    new = {"label": label.astype(np.uint16)} | dict(zip(RGB, class_colours(label, space).T, strict=True))
+    new = {"label": label.astype(np.uint16), "confidence": confidence.astype(np.float32)}
+    new |= dict(zip(RGB, class_colours(label, space).T, strict=True))
     old = {name: vertex.data[name] for name in vertex.data.dtype.names}
     kept = {KEPT + name: old[name] for name in new if name in old and KEPT + name not in old}
     columns = old | new | kept  # the new ones in the place of the old

@@ -9,7 +9,7 @@ import fnmatch
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from data import chunks
-from data.augment import AUGMENTATIONS, Chunk
+from data.augment import AUGMENTATIONS, Chunk, columns_moved
 from data.features import fields_of, points_of
 from data.labels import SCANNET20, LabelSpace
 from data.scenes import SPLITS, SceneError, read_scene
+from data.tiles import SceneTiles, with_covering, with_votes
 
 SampleKey = tuple[int, int, int]  # epoch, position in the epoch, index of the scene
 
@@ -259,20 +260,11 @@ class ChunkBatches(Sampler[list[SampleKey]]):
         return iter([keys[start : start + self.share] for start in starts])
 
 
-@dataclass(frozen=True)
-class SceneTiles:
-    """A scene as the two evaluation protocols see it."""
-
-    name: str
-    points: np.ndarray  # (V, 3 + F) float32
-    label: np.ndarray | None  # (V,) uint16
-    tiles: list[chunks.Crop]  # of the vertices that the label policy keeps; none of a scan without labels
-    covering: list[chunks.Crop]  # of all vertices, or with a spacing of one in each cube
-    stand_in: np.ndarray | None = None  # (V,) int64, with a spacing: the vertex of `covering` that speaks for each
-
-
 class WholeScenes(Dataset):
-    """Whole scenes cut into tiles. Item: SceneTiles. `covering`: also crops until every vertex was in a core."""
+    """Whole scenes cut into tiles. Item: SceneTiles.
+
+    covering: also crops until every vertex was in a core, or with votes those of so many turned scenes.
+    """
 
     def __init__(
         self,
@@ -284,20 +276,27 @@ class WholeScenes(Dataset):
         chunk_size: float = chunks.CHUNK_SIZE,
         points: int = chunks.POINTS_PER_CHUNK,
         spacing: float = 0.0,
+        votes: int = 0,
     ):
         self.scenes, self.seed, self.covering, self.chunk_size = list(scenes), seed, covering, chunk_size
-        self.points, self.spacing = points, spacing
+        self.points, self.spacing, self.votes = points, spacing, votes
         self.policy, self.features = policy or LabelPolicy(), tuple(features)
 
     @classmethod
     def as_trained(
-        cls, scenes: Sequence[SceneFile], seed: int, config: dict, space: LabelSpace, covering: bool = True
+        cls,
+        scenes: Sequence[SceneFile],
+        seed: int,
+        config: dict,
+        space: LabelSpace,
+        covering: bool = True,
+        votes: int = 0,
     ) -> "WholeScenes":
         """Labelled, with the features and in tiles of the size that a training run of the settings `config` had."""
         config = INPUTS | config
         policy = LabelPolicy(config["unannotated"], config["other"], space)
         drawn = config["chunk_size"], config["points"], config["spacing"]
-        return cls(scenes, seed, policy, config["features"], covering, *drawn)
+        return cls(scenes, seed, policy, config["features"], covering, *drawn, votes)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -313,16 +312,10 @@ class WholeScenes(Dataset):
             kept = kept[chunks.cubes(points[kept, :3], self.spacing)[0]]
             crops = chunks.tile_crops(points[kept, :3], rng, self.points, self.chunk_size)
             tiles = [crop._replace(index=kept[crop.index]) for crop in crops]
-        whole = SceneTiles(scene.name, points, label, tiles, covering=[])
+        whole = SceneTiles(scene.name, points, label, tiles, [], turning=columns_moved(self.features, "turns"))
         if not self.covering:
             return whole
-        return with_covering(whole, rng, self.points, self.chunk_size, *chunks.cubes(points[:, :3], self.spacing))
-
-
-def with_covering(
-    scene: SceneTiles, rng: np.random.Generator, num_points: int, chunk_size: float, first: np.ndarray, cube: np.ndarray
-) -> SceneTiles:
-    """The scene with crops that cover all its vertices, by the first in each cube. first, cube: of `chunks.cubes`."""
-    crops = chunks.covering_crops(scene.points[first, :3], rng, num_points, chunk_size)
-    covering = [crop._replace(index=first[crop.index]) for crop in crops]
-    return replace(scene, covering=covering, stand_in=first[cube] if len(first) < len(cube) else None)
+        cubes = chunks.cubes(points[:, :3], self.spacing)
+        if self.votes:
+            return with_votes(whole, rng, self.points, self.chunk_size, *cubes, self.votes)
+        return with_covering(whole, rng, self.points, self.chunk_size, *cubes)

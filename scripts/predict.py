@@ -1,42 +1,53 @@
-"""Predict the classes of a mesh or point cloud of your own: any PLY file.
+"""Predict the classes of meshes or point clouds of your own: any PLY file.
 
     python scripts/predict.py --input room.ply [--checkpoint runs/x] [--out room_pred.ply]
+    python scripts/predict.py --input scans more/room.ply [--out FOLDER]
 
---out has all that the input has, in the same order, and for each vertex `label`, the id of its class, and as red, green
-and blue the class's colour. What the input had under these names is kept as input_label, input_red, ... The
-network expects rooms in metres with +z up, as ScanNet's: --scale and --up tell of others, and are not applied to --out.
-It also expects about the density that it was trained on: of a denser cloud, --spacing predicts a part for all.
+--out has all that the input has, in the same order, and for each vertex `label`, the id of its class, `confidence`, how
+sure the network is of it from 0 to 1, and as red, green and blue the class's colour. What the input had under these
+names is kept as input_label, input_red, ... The network expects rooms in metres with +z up, as ScanNet's: --scale and
+--up tell of others, and are not applied to --out. It also expects about the density that it was trained on: of a denser
+cloud, --spacing predicts a part for all.
+
+Of several files, or of folders and those below, --out, --html and --logits are folders. A scan that cannot be predicted
+costs one line and the exit status 1; the others go on.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import torch
 from plyfile import PlyData
 
 import ops
 from data import chunks
 from data.atomic_write import replacing
-from data.clouds import NAMES, READERS, values_of
+from data.clouds import NAMES, PREDICTED, READERS, values_of
 from data.coloured_ply import KEPT, with_prediction
-from data.datasets import INPUTS, SceneTiles, with_covering
-from data.features import POINT_FEATURES, channels_of, fields_of, points_of
+from data.features import fields_of
+from data.inputs import find_inputs, refuse_outputs
 from data.labels import LabelSpace, name_width
+from data.logits import write_logits
 from data.oddities import oddities, sizes
 from data.page import PageError, need_plotly, write_page
 from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
 from data.scans import ScanError
 from data.scenes import Scene
+from data.tiles import VOTES
 from training import checkpoint
 from training.arguments import choose_device, whole_number
-from training.inference import run_scene
+from training.inference import Network, load_network, predict_scene
 from training.stopping import error_line
 
+ENDINGS = (".ply",)  # of the scans that are looked for in folders
+DOUBTFUL = 0.5  # confidence, below which vertices are counted
 UPS = ("x", "y", "z", "-x", "-y", "-z")
 
 
@@ -56,46 +67,108 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = "a run's folder, last.pt, best.pt or export/ (default: rooms, the weights that come along)"
     parser.add_argument("--checkpoint", type=Path, default=checkpoint.SHIPPED / "rooms", help=own)
-    parser.add_argument("--input", required=True, type=Path, help="PLY mesh or points, binary or ASCII")
-    parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
+    parser.add_argument("--input", required=True, type=Path, nargs="+", help="PLY files, and folders of them")
+    parser.add_argument("--out", type=Path, help="PLY to write, or a folder (default: <input>_pred.ply)")
     parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
+    parser.add_argument("--logits", type=Path, help="also write what the network says of every class, as NPZ")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
     parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
     parser.add_argument(
         "--spacing", type=float, help="metres: vertices in a cube of this edge are as one (default: as trained)"
     )
+    votes = "looks at all, each turned: more are steadier, and take longer (default: %(default)s)"
+    parser.add_argument("--votes", type=whole_number(1), default=VOTES, help=votes)
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the points drawn from the tiles")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of the order in which the points are dealt out"
+    )
     return parser
 
 
+class Job(NamedTuple):
+    """A scan, and what is to be written of it."""
+
+    input: Path
+    out: Path
+    html: Path | None
+    logits: Path | None
+
+
 def _run(args: argparse.Namespace) -> int:
-    out = args.out or args.input.with_name(f"{args.input.stem}_pred.ply")
-    if refused := _refuse_flags(args, out):
-        print(f"error: {refused}", file=sys.stderr)
+    try:
+        jobs, several = choose_jobs(args)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if args.html:
         need_plotly()
-    device = choose_device(args.device)
-    content = checkpoint.read_published(args.checkpoint)
-    model = checkpoint.build(content, args.checkpoint)
-    config, space = INPUTS | content["config"], content["label_space"]
-    features = config["features"]
-    if not {*features} <= POINT_FEATURES.keys() or channels_of(features) != model.config.extra_channels:
-        raise checkpoint.CheckpointError(f"{args.checkpoint}: its features {features} are not those of its network")
-    ply = read_ply(args.input, any_lists=True)
-    xyz, seen = coordinates(args.input, ply, args.scale, args.up)
-    fields = {name: field(name, args.input, ply, seen, args.up) for name in fields_of(features)}
-    points = points_of(Scene(args.input.stem, xyz, **fields), features)
-
+    device, network = choose_device(args.device), load_network(args.checkpoint)
     ops.use(args.ops)
-    print(
-        f"device {device}, {ops.describe()}\n{args.input}: {len(seen)} vertices, {sizes(xyz)} m, weights "
-        f"{checkpoint.weights_sha256(model)[:8]}"
-    )
-    spacing = config["spacing"] if args.spacing is None else args.spacing
+    print(f"device {device}, {ops.describe()}, weights {checkpoint.weights_sha256(network.model)[:8]}")
+    if not several:
+        predict_file(jobs[0], network, device, args)
+        return 0
+    failed = 0
+    for number, job in enumerate(jobs, start=1):
+        print(f"\n{number} of {len(jobs)}:", end=" ", flush=True)
+        failed += not _attempt(job, network, device, args)
+    print(f"\n{len(jobs) - failed} scans predicted, {failed} failed")
+    return 1 if failed else 0
+
+
+def _attempt(job: Job, network: Network, device: torch.device, args: argparse.Namespace) -> bool:
+    """`predict_file`; whatever a file makes it raise costs a line, and is False."""
+    try:
+        predict_file(job, network, device, args)
+        return True
+    except (checkpoint.CheckpointError, PageError, ops.cpu.CompileError):  # would be those of all files
+        raise
+    except (ScanError, OSError) as error:
+        cause = str(error)
+    except Exception as error:
+        cause = f"{job.input}: {type(error).__name__}: {error}"
+    print(f"failed: {' '.join(cause.split())}", flush=True)
+    return False
+
+
+def choose_jobs(args: argparse.Namespace) -> tuple[list[Job], bool]:
+    """What is to be done, and whether it is of several scans. Raises ValueError for flags that cannot be."""
+    if not 0 < args.scale < float("inf"):
+        raise ValueError(f"--scale is {args.scale}; it has to be a positive number")
+    if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
+        raise ValueError(f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m")
+    several = len(args.input) > 1 or args.input[0].is_dir()
+    folders = {"--out": args.out, "--html": args.html, "--logits": args.logits}
+    for flag, folder in folders.items():
+        if several and folder and folder.exists() and not folder.is_dir():
+            raise ValueError(f"{flag} {folder} is a file; of several inputs give a folder")
+
+    def place(given, name, ending):
+        return given / f"{name}{ending}" if given and several else given
+
+    jobs = []
+    for path, name in find_inputs(args.input, ENDINGS):
+        out = place(args.out, name, f"{PREDICTED}.ply") or path.with_name(f"{path.stem}{PREDICTED}.ply")
+        jobs.append(Job(path, out, place(args.html, name, ".html"), place(args.logits, name, ".npz")))
+    written = [pair for job in jobs for pair in zip(folders, job[1:], strict=True) if pair[1]]
+    refuse_outputs([job.input for job in jobs], written)
+    return jobs, several
+
+
+def predict_file(job: Job, network: Network, device: torch.device, args: argparse.Namespace) -> None:
+    """Read a scan, predict it and write what is asked for. Raises ScanError, OSError, CheckpointError."""
+    path, space = job.input, network.space
+    if path.suffix.lower() in READERS.keys() - {".ply"}:
+        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
+        raise ScanError(f"{path} is no PLY file; {advice}")
+    ply = read_ply(path, any_lists=True)
+    xyz, seen = coordinates(path, ply, args.scale, args.up)
+    names = fields_of(network.inputs["features"])
+    scene = Scene(path.name, xyz, **{name: field(name, path, ply, seen, args.up) for name in names})
+    print(f"{path}: {len(seen)} vertices, {sizes(xyz)} m", flush=True)
+    spacing = network.inputs["spacing"] if args.spacing is None else args.spacing
     first, cube = chunks.cubes(xyz, spacing)
     if spacing:
         print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
@@ -103,53 +176,41 @@ def _run(args: argparse.Namespace) -> int:
         print(f"warning: {np.sum(~seen)} vertices have NaN or infinite coordinates: they get label {space.id_of[0]}")
     for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
         print(f"warning: {warning}")
+    classes, confidence = np.zeros(len(seen), np.uint16), np.zeros(len(seen), np.float32)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(job.out) as temporary:
             temporary.touch()  # if that fails, then before the work
-            rng = np.random.default_rng(args.seed)
-            scene = SceneTiles(args.input.name, points, None, tiles=[], covering=[])
-            scene = with_covering(scene, rng, config["points"], config["chunk_size"], first, cube)
-            classes = np.zeros(len(seen), np.uint16)
-            score = run_scene(model.to(device), scene, space, device, args.batch_size)
-            classes[seen] = score.result().predicted
-            with_prediction(ply, space.id_of[classes], space).write(temporary)
+            found = predict_scene(
+                network, scene, device, args.votes, args.seed, first, cube, args.batch_size, silent=False
+            )
+            classes[seen], confidence[seen] = found.classes, found.confidence
+            with_prediction(ply, space.id_of[classes], confidence, space).write(temporary)
     except OSError as error:
-        raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
-    print(f"{class_summary(classes, space)}\n{out}")
-    if args.html:
-        try:
-            own = field("colour", args.input, ply, seen, args.up)
-        except ScanError as error:
-            own = None
-            print(f"note: the page has no colours ({error})")
-        try:
-            said = write_page(args.html, args.input.name, xyz, space, {"prediction": classes[seen]}, own)
-        except OSError as error:
-            raise ScanError(f"--html {args.html}: cannot be written ({error.strerror}); {out} is whole") from error
-        print(args.html, *filter(None, [said]), sep=": ")
-    return 0
+        advice = "free space or choose another --out"
+        raise ScanError(f"{job.out}: cannot be written ({error.strerror}); {advice}") from error
+    print(f"{class_summary(classes, space)}\n{confidence_summary(found.confidence, network)}\n{job.out}")
+    _write_more(job, found, network, ply, xyz, seen, args.up)
 
 
-def _refuse_flags(args: argparse.Namespace, out: Path) -> str:
-    """What is wrong with the flags, or ""."""
-    if not 0 < args.scale < float("inf"):
-        return f"--scale is {args.scale}; it has to be a positive number"
-    if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
-        return f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m"
-    for flag, path in {"--out": out, "--html": args.html}.items():
-        if path and path.is_dir():
-            return f"{flag} {path} is a folder; give the name of a file"
-        if path and path.resolve() == args.input.resolve():
-            return f"{flag} {path} is the input; choose another name"
-    if args.html and args.html.resolve() == out.resolve():
-        return f"--html {args.html} is also --out; choose another name"
-    if args.input.is_dir():
-        return f"--input {args.input} is a folder; give one PLY file"
-    if args.input.suffix.lower() in READERS.keys() - {".ply"}:
-        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
-        return f"--input {args.input} is no PLY file; {advice}"
-    return ""
+def _write_more(job, found, network, ply, xyz, seen, up):
+    """The logits and the page, where they are asked for. Raises ScanError."""
+    flag, path = "--logits", job.logits
+    try:
+        if job.logits:
+            write_logits(path, found.logits, found.row, seen, network.space, network.temperature or 1.0)
+            print(path)
+        flag, path = "--html", job.html
+        if job.html:
+            try:
+                own = field("colour", job.input, ply, seen, up)
+            except ScanError as error:
+                own = None
+                print(f"note: the page has no colours ({error})")
+            said = write_page(path, job.input.name, xyz, network.space, {"prediction": found.classes}, own)
+            print(path, *filter(None, [said]), sep=": ")
+    except OSError as error:
+        raise ScanError(f"{flag} {path}: cannot be written ({error.strerror}); {job.out} is whole") from error
 
 
 def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.ndarray, np.ndarray]:
@@ -209,6 +270,15 @@ def class_summary(classes: np.ndarray, space: LabelSpace) -> str:
         share = 100 * counts[index] / len(classes)
         lines.append(f"{space.names[index]:{width}}{space.id_of[index]:>6}{counts[index]:>12}{share:>7.1f}")
     return "\n".join(lines)
+
+
+def confidence_summary(confidence: np.ndarray, network: Network) -> str:
+    """A line about (n,) confidences."""
+    doubtful = 100 * np.mean(confidence < DOUBTFUL)
+    known = "" if network.temperature else " (not calibrated for these weights)"
+    return (
+        f"confidence{known}: {confidence.mean():.2f} on average, under {DOUBTFUL} for {doubtful:.1f} % of the vertices"
+    )
 
 
 if __name__ == "__main__":

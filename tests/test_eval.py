@@ -73,6 +73,18 @@ def test_a_runs_folder_and_its_export_score_as_its_last_checkpoint(report, weigh
     assert "export" in line and "--data" in line
 
 
+def test_votes_are_a_variant_that_has_a_name_and_a_place_of_its_own(report, weights):
+    before = (report / "results.json").read_bytes()
+    assert eval_scannet.main(["--checkpoint", str(weights), "--votes", "2"]) == 0
+    (folder,) = (weights.parent.parent / "eval").glob("*-2-votes")
+    voted, plain = json.loads((folder / "results.json").read_text()), json.loads(before)
+    assert voted.pop("protocols") == ["pn2-wholescene", "scannet-benchmark with 2 votes"]
+    assert "scannet-benchmark with 2 votes" in (folder / "results.md").read_text()
+    assert (report / "results.json").read_bytes() == before
+    assert voted["voxel_accuracy"] == plain["voxel_accuracy"] and voted["mean_iou"] != plain["mean_iou"]
+    shutil.rmtree(folder)
+
+
 def test_evaluating_again_gives_equal_bytes(report, weights, tmp_path):
     again = ["--checkpoint", str(weights), "--out", str(tmp_path / "again"), "--workers", "0"]
     assert eval_scannet.main(again) == 0

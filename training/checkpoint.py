@@ -163,13 +163,17 @@ def resolve(path: str | Path) -> Path:
 def read_published(path: str | Path) -> dict:
     """As `read`, of a checkpoint file, a run's folder or shipped weights (see `resolve`), or an `export` folder.
 
-    Of an export, "config" holds nothing but data.datasets.INPUTS, and "selected_on" is None.
+    Of an export, "config" holds nothing but data.datasets.INPUTS, and "selected_on" is None. "temperature" is that of
+    scripts/calibrate.py, None without.
     """
     path = resolve(path)
     if not path.is_dir():
-        return read(path)
+        return {"temperature": None} | read(path)
     try:
         config = json.loads((path / "config.json").read_text())
+        temperature = config.pop("temperature", None)
+        if temperature is not None and not 0 < temperature < float("inf"):
+            raise ValueError(f"its temperature is {temperature}; it has to be a positive number")
         inputs = {name: config.pop(name, default) for name, default in INPUTS.items()}
         space, weights = _label_space(path, config.pop("label_space", None)), load_file(path / "model.safetensors")
         return {
@@ -178,6 +182,7 @@ def read_published(path: str | Path) -> dict:
             "config": inputs,
             "label_space": space,
             "selected_on": None,
+            "temperature": temperature,
         }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(

@@ -1,11 +1,12 @@
-"""A network over whole scenes: every tile of every scene, shared among ranks, counted and put together again.
+"""A network over whole scenes: `evaluate` scores labelled ones, shared among ranks; `segment` labels anybody's own.
 
-Shapes: B crops at a time, N points, F features, V vertices of a scene, C classes.
+Shapes: V vertices of a scene, n of them with finite coordinates, k of these that the network sees, C classes.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,24 +14,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from data import metrics
-from data.datasets import SceneTiles, WholeScenes
+from data import chunks, metrics
+from data.augment import columns_moved
+from data.clouds import values_of
+from data.datasets import INPUTS, WholeScenes
+from data.features import POINT_FEATURES, channels_of, fields_of, points_of
 from data.labels import LabelSpace
+from data.ply import MAX_EXTENT
+from data.scans import ScanError
+from data.scenes import Scene
+from data.tiles import VOTES, SceneTiles, with_votes
 from models.pointnet2 import PointNet2
 from training import checkpoint, ranks
+from training.arguments import choose_device
+from training.scene_scores import SceneResult, SceneScore, default_batch_size, run_batch, run_scene
 from training.stopping import StopRequest, ignore_signals
 
-# Draws at a time. On the CPU the activations of one stay in the cache: 8 together take 1.7 x as long
-CPU_BATCH_SIZE, GPU_BATCH_SIZE = 1, 16
-
-
-@dataclass(frozen=True)
-class SceneResult:
-    name: str
-    vertices: int  # V
-    tiles: int  # scored by pn2-wholescene
-    counts: dict[str, np.ndarray]  # name of the count -> (C, C) confusion
-    predicted: np.ndarray | None  # (V,) uint16 in 1..C-1, one per vertex; None without scannet-benchmark
+ROWS = 2**17  # whose probabilities are computed at a time
 
 
 def evaluate(
@@ -73,116 +73,154 @@ def _results(
         score = SceneScore(scene, space)
         unfinished.append(score)
         for crop in score.crops:
-            batch.append((score, scene.points[crop.index]))
+            batch.append((score, scene.points_of(crop)))
             if len(batch) == batch_size:
-                _run_batch(model, batch, batch_size, device)
+                run_batch(model, batch, batch_size, device)
                 batch.clear()
         while unfinished and unfinished[0].finished:
             yield unfinished.popleft().result()
     if batch:
-        _run_batch(model, batch, batch_size, device)
+        run_batch(model, batch, batch_size, device)
     yield from (score.result() for score in unfinished)
-
-
-@torch.inference_mode()
-def _run_batch(
-    model: PointNet2, batch: list[tuple["SceneScore", np.ndarray]], batch_size: int, device: torch.device
-) -> None:
-    """Give each scene the logits of its crops. batch: 1 to batch_size pairs of a scene and points (N, 3 + F)."""
-    points = [points for _, points in batch]
-    points += points[-1:] * (batch_size - len(points))
-    logits = model(torch.from_numpy(np.stack(points)).to(device)).float().cpu()  # (B, N, C)
-    if not torch.isfinite(logits).all():
-        raise checkpoint.CheckpointError("the network's logits are not finite: its weights are of no use")
-    for (score, _), logits_of_crop in zip(batch, logits, strict=False):
-        score.add(logits_of_crop)
-
-
-def run_scene(
-    model: PointNet2,
-    scene: SceneTiles,
-    space: LabelSpace,
-    device: torch.device,
-    batch_size: int | None = None,
-    silent: bool = False,
-) -> "SceneScore":
-    """What the network says of one scene, by the crops of its tiles. batch_size: as in `evaluate`."""
-    model.eval()
-    batch_size = batch_size or default_batch_size(device)
-    score = SceneScore(scene, space)
-    starts = range(0, len(score.crops), batch_size)
-    for start in tqdm(starts, desc=scene.name, unit="batch", leave=False, disable=silent or None):
-        crops = score.crops[start : start + batch_size]
-        _run_batch(model, [(score, scene.points[crop.index]) for crop in crops], batch_size, device)
-    return score
 
 
 def classes_of_tiles(model: PointNet2, scene: SceneTiles, space: LabelSpace, device: torch.device) -> np.ndarray:
     """(V,) classes 0..C-1 of the vertices that pn2-wholescene draws as core points, 0 for the others."""
     drawn = run_scene(model, replace(scene, tiles=[], covering=scene.tiles), space, device, silent=True)
-    return drawn.logits.argmax(1).numpy()
-
-
-def default_batch_size(device: torch.device) -> int:
-    return CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
-
-
-class SceneScore:
-    """What the network has said of a scene so far. No logits are kept but their sums by vertex."""
-
-    def __init__(self, scene: SceneTiles, space: LabelSpace):
-        self.scene, self.space = scene, space
-        self.crops = [*scene.tiles, *scene.covering]
-        self.done = 0
-        self.counts = metrics.no_counts(space.num_classes)
-        # A row of logits for each vertex that is covered: for all of them, or for those that stand in for others
-        seen = np.full(len(scene.points), scene.stand_in is None)
-        if scene.stand_in is not None:
-            seen[scene.stand_in] = True
-        self.row = np.cumsum(seen) - 1
-        rows = np.count_nonzero(seen) if scene.covering else 0
-        self.logits, self.covered = torch.zeros(rows, space.num_classes), np.zeros(rows, dtype=bool)
-
-    @property
-    def finished(self) -> bool:
-        return self.done == len(self.crops)
-
-    def add(self, logits: Tensor) -> None:
-        """Take the logits (N, C) of the next one of `crops`. Only its core points count."""
-        crop, is_tile = self.crops[self.done], self.done < len(self.scene.tiles)
-        self.done += 1
-        index, logits = crop.index[crop.core], logits[torch.from_numpy(crop.core)]
-        if is_tile:
-            self._count(index, logits)
-        else:
-            self.logits.index_add_(0, torch.from_numpy(self.row[index]), logits)
-            self.covered[self.row[index]] = True
-
-    def _count(self, index: np.ndarray, logits: Tensor) -> None:
-        best, known = logits[:, 1:].max(1)  # without class 0
-        known += 1
-        counts = metrics.tile_counts(
-            xyz=self.scene.points[index, :3],
-            truth=self.space.class_of[self.scene.label[index]],
-            predicted=torch.where(logits[:, 0] >= best, 0, known).numpy(),  # of equal ones the first, as argmax does
-            known=known.numpy(),
-            num_classes=self.space.num_classes,
-        )
-        for name, matrix in counts.items():
-            self.counts[name] += matrix
-
-    def result(self) -> SceneResult:
-        scene, predicted = self.scene, None
-        if scene.covering:
-            if not self.covered.all():
-                raise RuntimeError(f"{scene.name}: {np.sum(~self.covered)} vertices were in no tile")
-            predicted = (1 + self.logits[:, 1:].argmax(1)).numpy().astype(np.uint16)  # of a row
-            predicted = predicted[self.row if scene.stand_in is None else self.row[scene.stand_in]]  # (V,)
-            if scene.label is not None:
-                truth = self.space.class_of[scene.label]
-                self.counts["vertex"] = metrics.confusion(truth, predicted, self.space.num_classes)
-        return SceneResult(scene.name, len(scene.points), len(scene.tiles), self.counts, predicted)
+    return drawn.sums.argmax(1).numpy()
 
 
 def add_counts(results: list[SceneResult]) -> dict[str, np.ndarray]:
     return {name: sum(result.counts[name] for result in results) for name in metrics.COUNTS}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network with what it is to be given, and what its answers mean."""
+
+    model: PointNet2
+    inputs: dict  # data.datasets.INPUTS of its training
+    space: LabelSpace
+    temperature: float | None  # of scripts/calibrate.py; None: its confidence is not calibrated
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of n vertices."""
+
+    classes: np.ndarray  # (n,) uint16 in 1..C-1
+    confidence: np.ndarray  # (n,) float32 in [0, 1]
+    logits: np.ndarray  # (k, C) float32: the logarithms of the votes' mean probabilities
+    row: np.ndarray  # (n,) int64: whose logits are each vertex's
+
+
+def load_network(path: str | Path = checkpoint.SHIPPED / "rooms") -> Network:
+    """What `checkpoint.read_published` reads, on the CPU. Raises CheckpointError."""
+    content = checkpoint.read_published(path)
+    model = checkpoint.build(content, path)
+    inputs = INPUTS | content["config"]
+    features = inputs["features"]
+    if not {*features} <= POINT_FEATURES.keys() or channels_of(features) != model.config.extra_channels:
+        raise checkpoint.CheckpointError(f"{path}: its features {features} are not those of its network")
+    return Network(model, inputs, content["label_space"], content["temperature"])
+
+
+def segment(
+    xyz: np.ndarray,
+    colours: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+    intensities: np.ndarray | None = None,
+    network: Network | str | Path = checkpoint.SHIPPED / "rooms",
+    votes: int = VOTES,
+    spacing: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each vertex of a room, as scripts/predict.py gives it, and how sure the network is of it.
+
+    Args:
+        xyz: (V, 3), metres, +z up. Of what is not finite, the label is that of no class and the confidence 0.
+        colours: (V, 3); normals: (V, 3); intensities: (V,); of any type that a file may have (data/clouds.py). Only
+            networks that take them need them.
+        network: of `load_network`, or what that reads. The default was trained on generated rooms alone.
+        votes: how often all is looked at, each time turned. spacing: metres, vertices in a cube of this edge are as
+            one; None: as trained. seed: of the order in which the vertices are dealt out.
+
+    Returns labels (V,) uint16, the ids of the network's label space, and confidence (V,) float32 in [0, 1].
+    Raises CheckpointError, and ValueError for arrays that are not as above, or that span more than 1 km.
+    """
+    network = network if isinstance(network, Network) else load_network(network)
+    xyz = np.asarray(xyz)
+    if xyz.ndim != 2 or xyz.shape[1] != 3:
+        raise ValueError(f"xyz is {xyz.shape}; it has to be (V, 3)")
+    seen = np.isfinite(xyz).all(axis=1)
+    if not seen.any():
+        raise ValueError("xyz has no vertex with finite coordinates")
+    given = {"colour": colours, "normal": normals, "intensity": intensities}
+    fields = {name: _field(name, given[name], seen) for name in fields_of(network.inputs["features"])}
+    own = xyz[seen].astype(np.float64)
+    own -= own.min(axis=0)
+    if own.max() > MAX_EXTENT:
+        raise ValueError(f"xyz spans {own.max():.4g} m; rooms in metres are expected")
+    spacing = network.inputs["spacing"] if spacing is None else spacing
+    if spacing and not chunks.LEAST_SPACING <= spacing < float("inf"):
+        raise ValueError(f"spacing is {spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m")
+    scene = Scene("cloud", own.astype(np.float32), **fields)
+    found = predict_scene(network, scene, choose_device(device), votes, seed, *chunks.cubes(scene.xyz, spacing))
+    labels, confidence = np.full(len(xyz), network.space.id_of[0], np.uint16), np.zeros(len(xyz), np.float32)
+    labels[seen], confidence[seen] = network.space.id_of[found.classes], found.confidence
+    return labels, confidence
+
+
+def predict_scene(
+    network: Network,
+    scene: Scene,
+    device: torch.device,
+    votes: int,
+    seed: int,
+    first: np.ndarray,
+    cube: np.ndarray,
+    batch_size: int | None = None,
+    silent: bool = True,
+) -> Prediction:
+    """What the network says of a scene with n vertices, in metres, that has the fields which its features need.
+
+    first (k,), cube (n,): of `chunks.cubes`. batch_size: crops at a time, by default by device. Raises CheckpointError
+    if the weights give no finite numbers.
+    """
+    inputs = network.inputs
+    points, turning = points_of(scene, inputs["features"]), columns_moved(inputs["features"], "turns")
+    tiles = SceneTiles(scene.name, points, None, tiles=[], covering=[], turning=turning)
+    rng = np.random.default_rng(seed)
+    tiles = with_votes(tiles, rng, inputs["points"], inputs["chunk_size"], first, cube, votes)
+    score = run_scene(network.model.to(device), tiles, network.space, device, batch_size, silent)
+    classes, row = score.result().predicted, score.row_of_vertex
+    logits = score.log_probabilities()
+    of_row = np.zeros(len(logits), np.int64)
+    of_row[row] = classes
+    sure = confidence_of(logits, torch.from_numpy(of_row), network.temperature or 1.0)
+    return Prediction(classes, sure.numpy()[row], logits.numpy(), row)
+
+
+def confidence_of(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
+    """(k,) float32: the probability of (k,) int64 classes among all, "none of them" included: softmax(logits / T).
+
+    Args: logits (k, C).
+    """
+    parts = zip(logits.split(ROWS), classes.split(ROWS), strict=True)
+    return torch.cat([(part / temperature).softmax(1).gather(1, of[:, None])[:, 0] for part, of in parts])
+
+
+def _field(name, values, seen):
+    """(n, ...) of a scene's field, from what `segment` was given. Raises ValueError."""
+    shape, notes = (len(seen),) if name == "intensity" else (len(seen), 3), []
+    if values is None or np.shape(values) != shape:
+        found = "none was given" if values is None else f"it is {np.shape(values)}"
+        raise ValueError(f"the network takes a {name} of each vertex, an array {shape}; {found}")
+    try:
+        found = values_of(name, name, {name: np.asarray(values)[seen]}, int(seen.sum()), notes)
+    except ScanError as error:
+        raise ValueError(str(error)) from error
+    if found is None:
+        raise ValueError("; ".join(notes))
+    return found

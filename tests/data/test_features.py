@@ -14,7 +14,7 @@ from data.labels import histogram
 from data.scenes import Scene, SceneError, write_scene
 from models import pointnet2
 from scripts import predict
-from training import checkpoint
+from training import checkpoint, inference
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def scene():
 def given(monkeypatch):
     """The scenes that scripts/predict.py gives the network, which has fewer centres."""
     monkeypatch.setattr(pointnet2, "CENTRES", (64, 32, 16, 8))
-    scenes, run_scene = [], predict.run_scene
+    scenes, run_scene = [], inference.run_scene
     monkeypatch.setattr(
-        predict, "run_scene", lambda model, scene, *more: scenes.append(scene) or run_scene(model, scene, *more)
+        inference, "run_scene", lambda model, scene, *more: scenes.append(scene) or run_scene(model, scene, *more)
     )
     return scenes
 

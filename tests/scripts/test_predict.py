@@ -1,4 +1,6 @@
+import json
 import re
+import shutil
 import types
 
 import numpy as np
@@ -13,7 +15,7 @@ from data.rooms.meshes import box_mesh
 from data.scenes import Scene
 from models import pointnet2
 from scripts import predict
-from training import checkpoint
+from training import checkpoint, inference
 
 FLOOR, WALL = 2, 1  # both the class and the nyu40 id
 RGB = ("red", "green", "blue")
@@ -205,9 +207,9 @@ def test_of_a_dense_cloud_a_part_is_predicted_for_all(by_height, room, run, tmp_
     dense = (np.repeat(room[0], 200, axis=0) + rng.uniform(0, 0.002, (200 * len(room[0]), 3))).astype("f4")
     write_coloured(tmp_path / "in.ply", rng.permutation(dense), np.zeros(dense.shape, np.uint8))
     seen = []
-    tiles = predict.run_scene
+    tiles = inference.run_scene
     monkeypatch.setattr(
-        predict, "run_scene", lambda model, scene, *rest: (seen.append(scene), tiles(model, scene, *rest))[1]
+        inference, "run_scene", lambda model, scene, *rest: (seen.append(scene), tiles(model, scene, *rest))[1]
     )
     said = run(by_height)[2]
     assert "warning: dense: " in said and "give --spacing" in said
@@ -272,16 +274,14 @@ def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_pa
     model = pointnet2.build(pointnet2.PointNet2Config(21), seed=0)
     checkpoint.export(tmp_path / "export", model, chunk_size=2.5)
     write_coloured(tmp_path / "in.ply", room[0], np.zeros(room[0].shape, np.uint8), room[1])
-    seen, covering_crops = [], predict.chunks.covering_crops
-
-    def observed(*args, **options):
-        seen.extend(covering_crops(*args, **options))
-        return seen
-
-    monkeypatch.setattr(predict.chunks, "covering_crops", observed)
-    assert run(tmp_path / "export")[0] == 0
-    tiles = {tuple(np.floor(room[0][draw.index[draw.core], :2] / 2.5)[0]) for draw in seen}
-    assert tiles == {(0, 0), (0, 1), (1, 0), (1, 1)}  # of 4 x 3 m
+    seen, run_scene = [], inference.run_scene
+    monkeypatch.setattr(
+        inference, "run_scene", lambda model, scene, *rest: (seen.append(scene), run_scene(model, scene, *rest))[1]
+    )
+    assert run(tmp_path / "export", "--votes", "2")[0] == 0
+    (scene,) = seen
+    widths = [np.ptp(scene.points_of(crop)[crop.core, :2], axis=0).max() for crop in scene.covering if crop.core.any()]
+    assert 2.4 < max(widths) <= 2.502  # its core, by 1 mm on either side
 
 
 def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, run, tmp_path, monkeypatch, capsys):
@@ -294,8 +294,9 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     assert "last.pt: there is no such checkpoint" in run(tmp_path / "last.pt")[2]
     assert "holds no readable model.safetensors" in run(tmp_path)[2]
     assert run(network, "--scale", "0")[0] == 2
-    assert predict.main(["--checkpoint", str(network), "--input", str(tmp_path)]) == 2
-    assert "is a folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert predict.main(["--checkpoint", str(network), "--input", str(tmp_path / "empty")]) == 2
+    assert "empty: has no file that ends in .ply" in capsys.readouterr().err
     assert predict.main(["--checkpoint", str(network), "--input", str(source), "--out", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
     assert predict.main(["--checkpoint", str(network), "--input", str(source), "--out", str(source)]) == 2
@@ -344,3 +345,109 @@ def test_without_plotly_nothing_is_predicted_in_vain(by_height, room, run, tmp_p
     write_coloured(tmp_path / "in.ply", room[0], np.full(room[0].shape, 90, np.uint8), room[1])
     code, out, said = run(by_height, "--html", str(tmp_path / "room.html"))
     assert code == 1 and out is None and "requirements-formats" in said
+
+
+def read_confidence(ply):
+    return ply["vertex"]["confidence"]
+
+
+def test_seeds_differ_a_little_and_one_seed_never(network, room, run, tmp_path):
+    xyz = room[0][room[0][:, 0] < 1.4]
+    write_coloured(tmp_path / "in.ply", xyz, np.zeros(xyz.shape, np.uint8))
+    flags = "--votes", "2", "--logits", str(tmp_path / "logits.npz")
+    written = []
+    for seed in ("1", "2", "1"):
+        code, out, _ = run(network, *flags, "--seed", seed)
+        assert code == 0
+        written.append(
+            (read_confidence(out), (tmp_path / "out.ply").read_bytes(), (tmp_path / "logits.npz").read_bytes())
+        )
+    assert written[0][1:] == written[2][1:]
+    assert not np.array_equal(written[0][0], written[1][0]) and np.allclose(written[0][0], written[1][0], atol=0.2)
+
+
+def test_confidence_is_that_of_the_logits_at_the_networks_temperature(network, room, run, tmp_path):
+    """Softmax of the file's logits; the hotter, the less sure. Of what is not seen there are none."""
+    xyz = room[0][room[0][:, 0] < 1.4]
+    xyz[3, 0] = np.nan
+    write_coloured(tmp_path / "in.ply", xyz, np.zeros(xyz.shape, np.uint8), confidence=np.full(len(xyz), 7, "f4"))
+    config, found = json.loads((network / "config.json").read_text()), {}
+    for temperature in (None, 0.5, 3.0):
+        hot = shutil.copytree(network, tmp_path / f"at_{temperature}")
+        if temperature:
+            (hot / "config.json").write_text(json.dumps(config | {"temperature": temperature}))
+        code, out, said = run(hot, "--votes", "1", "--logits", str(tmp_path / "logits.npz"))
+        assert code == 0 and ("confidence (not calibrated" in said) == (temperature is None)
+        sure, saved = read_confidence(out), np.load(tmp_path / "logits.npz")
+        assert sure.dtype == np.float32 and (out["vertex"]["input_confidence"] == 7).all()
+        assert saved["logits"].shape == (len(xyz), 21) and saved["temperature"] == (temperature or 1)
+        assert np.isnan(saved["logits"][3]).all() and (sure[3], out["vertex"]["label"][3]) == (0, 0)
+        assert saved["names"][2] == "floor" and saved["ids"].tolist() == SCANNET20.id_of.tolist()
+        seen = np.arange(len(xyz)) != 3
+        expected = torch.from_numpy(saved["logits"][seen] / np.float32(temperature or 1)).softmax(1).numpy()
+        column = 1 + expected[:, 1:].argmax(1)
+        np.testing.assert_allclose(sure[seen], expected.max(1, where=np.arange(21) > 0, initial=0), rtol=1e-4)
+        assert (out["vertex"]["label"][seen] == saved["ids"][column]).mean() > 0.99  # but for equal ones
+        found[temperature] = sure[seen]
+        likeliest = expected[:, 1:].max(1) > expected[:, 0]  # of all, "none of the classes" among them
+    assert likeliest.sum() > 50 and (found[0.5] > found[None])[likeliest].all()
+    assert (found[3.0] < found[None])[likeliest].all()
+
+
+def test_a_temperature_that_is_none_is_refused(network, room, run, tmp_path):
+    write_coloured(tmp_path / "in.ply", room[0], np.zeros(room[0].shape, np.uint8))
+    config = json.loads((network / "config.json").read_text())
+    hot = shutil.copytree(network, tmp_path / "hot")
+    for temperature in (0, -1, "hot", float("inf")):
+        (hot / "config.json").write_text(json.dumps(config | {"temperature": temperature}))
+        code, out, said = run(hot)
+        assert (code, out) == (1, None) and "hot: holds no readable" in said
+
+
+@pytest.fixture
+def scans(room, tmp_path):
+    """A folder of three rooms and a broken file, an earlier prediction and a file that macOS makes."""
+    folder = tmp_path / "scans"
+    (folder / "upstairs").mkdir(parents=True)
+    for name in ("a.ply", "upstairs/a.ply", "upstairs/c.PLY", "a_pred.ply"):
+        write_coloured(folder / name, room[0], np.zeros(room[0].shape, np.uint8), room[1])
+    (folder / "b.ply").write_bytes((folder / "a.ply").read_bytes()[:-9])
+    (folder / "._a.ply").write_bytes(b"macOS")
+    return folder
+
+
+def files_of(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_of_folders_and_files_one_bad_one_does_not_end_the_rest(by_height, scans, room, tmp_path, capsys, monkeypatch):
+    loaded, load = [], predict.load_network
+    monkeypatch.setattr(predict, "load_network", lambda path: loaded.append(path) or load(path))
+    write_coloured(tmp_path / "more.ply", room[0], np.zeros(room[0].shape, np.uint8))
+    given = [str(scans), str(tmp_path / "more.ply"), str(tmp_path / "missing.ply")]
+    flags = ["--checkpoint", str(by_height), "--input", *given, "--out", str(tmp_path / "out"), "--votes", "1"]
+    assert predict.main([*flags, "--logits", str(tmp_path / "logits")]) == 1
+    said = capsys.readouterr().out
+    names = ["a", "more", "upstairs/a", "upstairs/c"]
+    assert files_of(tmp_path / "out") == [f"{name}_pred.ply" for name in names]
+    assert files_of(tmp_path / "logits") == [f"{name}.npz" for name in names]
+    assert len(loaded) == 1 and said.count("failed: ") == 2 and "4 scans predicted, 2 failed" in said
+    assert re.search(r"^\d of 6: failed: .*scans/b.ply: truncated", said, re.M) and "missing.ply: " in said
+    for name in names:
+        vertex = PlyData.read(tmp_path / "out" / f"{name}_pred.ply")["vertex"]
+        assert np.array_equal(vertex["label"], np.where(vertex["z"] < 0.01, FLOOR, WALL))
+    (scans / "b.ply").unlink()
+    assert predict.main(["--checkpoint", str(by_height), "--input", str(scans), "--votes", "1"]) == 0
+    assert (scans / "upstairs" / "c_pred.ply").is_file() and "a_pred_pred.ply" not in files_of(scans)
+
+
+def test_several_scans_have_a_place_each(by_height, scans, tmp_path, capsys):
+    start = ["--checkpoint", str(by_height), "--input"]
+    both = [str(scans / "a.ply"), str(scans / "upstairs" / "a.ply")]
+    (tmp_path / "file").write_bytes(b"")
+    for flags, message in (
+        ([*both, "--out", str(tmp_path / "out")], "would be written twice"),
+        ([str(scans), "--out", str(tmp_path / "file")], "is a file; of several inputs give a folder"),
+    ):
+        assert predict.main(start + flags) == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,55 @@
+"""The scans that a command is given as files and folders, and a place for what is made of each."""
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from data.clouds import PREDICTED
+
+
+class Input(NamedTuple):
+    path: Path
+    name: Path  # without ending; of a file in a folder: from that on
+
+
+def find_inputs(given: list[Path], endings: Collection[str]) -> list[Input]:
+    """The files given, and those in the folders given and below that have one of the endings, such as ".ply".
+
+    Left out of folders are hidden files, and what predict.py has made of a file beside or above. Raises ValueError for
+    a folder without any; a file that is missing or of another kind is for its reader to refuse.
+    """
+    found = []
+    for path in given:
+        if not path.is_dir():
+            found.append(Input(path, Path(path.stem)))
+            continue
+        paths = [one for one in sorted(path.rglob("*")) if one.suffix.lower() in endings and not one.is_dir()]
+        stems = {one.stem for one in paths}
+        inside = [Input(one, one.relative_to(path).with_suffix("")) for one in paths]
+        inside = [one for one in inside if not _is_hidden(one.name) and not _is_prediction(one.path.stem, stems)]
+        if not inside:
+            raise ValueError(f"{path}: has no file that ends in {', '.join(endings)}")
+        found += inside
+    return found
+
+
+def refuse_outputs(read: list[Path], written: list[tuple[str, Path]]) -> None:
+    """Raises ValueError where a file that is to be written, each with its flag, is read, a folder, or written twice."""
+    times = Counter(path.resolve() for _, path in written)
+    inputs = {path.resolve() for path in read}
+    for flag, path in reversed(written):  # of --out and --html, the page is to go elsewhere
+        if path.is_dir():
+            raise ValueError(f"{flag} {path} is a folder; give the name of a file")
+        if path.resolve() in inputs:
+            raise ValueError(f"{flag} {path} is an input; choose another name")
+        if times[path.resolve()] > 1:
+            raise ValueError(f"{flag} {path} would be written twice; choose another name, or give one input at a time")
+
+
+def _is_hidden(name):
+    return any(part.startswith(".") for part in name.parts)  # macOS puts a ._room.ply beside room.ply
+
+
+def _is_prediction(stem, stems):
+    return stem.endswith(PREDICTED) and stem.removesuffix(PREDICTED) in stems
