@@ -29,9 +29,10 @@ DISPARITY_STEP = 1 / 8 / (580 * 0.075)  # 1/m: an eighth of a pixel, over focal 
 DENSITY = (2.4, 18)  # vertices in a cube of 10 cm that a surface passes: of 23 real scans
 VERTICES = 0.95  # that marching cubes makes of a surface as large as a voxel's side
 EVEN = ("floor", "wall", "ceiling", "door", "picture", "whiteboard", "paper")  # large and dull, or flat
+EVEN_BULGE = 0.003  # m, at most
 UNEVEN = (1.3, 6.5)  # times the noise on other things, whose cloth, gloss and edges a sensor does not match as well
 LOST = (0.25, 4)  # of a beta distribution
-BULGE, BULGE_WAVE = (0.005, 0.035), (0.1, 0.5)  # m; by cloth, gloss, and light that comes by way of other things
+BULGE, BULGE_WAVE = (0.006, 0.05), (0.15, 0.9)  # m; by cloth, gloss, and light that comes by way of other things
 PIXEL_AT = 3.2  # m, where a pixel is as large as a voxel
 GRAZING = 0.17  # cosine at which half of the pixels are lost
 EDGE = 0.04  # jump of depth, as a share of it, at which a pixel is lost
@@ -237,7 +238,7 @@ class _Errors:
         n, even = len(names), np.isin(names, EVEN)
         self.lost = rng.beta(*LOST, n)  # share of the pixels: of what is dark or shines
         self.noise = settings.noise * np.where(even, 1, np.exp(rng.uniform(*np.log(UNEVEN), n)))
-        self.size = np.where(even, rng.uniform(0, BULGE[0], n), np.exp(rng.uniform(*np.log(BULGE), n)))
+        self.size = np.where(even, rng.uniform(0, EVEN_BULGE, n), np.exp(rng.uniform(*np.log(BULGE), n)))
         wave = rng.normal(size=(3, 10))
         self.wave = (wave / np.linalg.norm(wave, axis=0) * 2 * np.pi / rng.uniform(*BULGE_WAVE, 10)).astype(np.float32)
         self.phase = rng.uniform(0, 2 * np.pi, 10).astype(np.float32)

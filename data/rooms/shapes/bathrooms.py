@@ -184,7 +184,7 @@ def vanity(rng: np.random.Generator, wide: float, long: float, z: float, basin_o
 
 def washbasin(rng: np.random.Generator) -> Piece:
     """A washbasin: on a pedestal, on the wall with its pipes, or with a cabinet; its tap; often a mirror above."""
-    kind = str(rng.choice(("pedestal", "wall", "vanity"), p=(0.5, 0.25, 0.25)))
+    kind = str(rng.choice(("pedestal", "wall", "vanity"), p=(0.62, 0.23, 0.15)))
     z, wide, long = rng.uniform(0.79, 0.88), rng.uniform(0.5, 0.75), rng.uniform(0.45, 0.58)
     half, power, deep = wide / 2, rng.choice((rng.uniform(2, 3), rng.uniform(4, 10))), rng.uniform(0.11, 0.17)
 

@@ -343,8 +343,8 @@ def window(rng: np.random.Generator, height: float) -> Opening:
 
 def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, y: float, tie: float = 0.0) -> Surface:
     """A curtain's cloth: uneven folds, deeper at the foot; tie: the share by which it is drawn in."""
-    wave, deep = rng.uniform(0.08, 0.25), rng.uniform(0.012, 0.04)
-    phase, foot, stir = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.9, 1.6), rng.uniform(0, 0.05)
+    wave, deep = rng.uniform(0.08, 0.25), rng.uniform(0.015, 0.045)
+    phase, foot, stir = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.9, 1.6), rng.uniform(0, 0.12)
     at, to = rng.uniform(0.35, 0.55), rng.choice((x0, x1))
 
     def shape(u, v):
@@ -360,7 +360,7 @@ def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, 
 
 def curtain(rng: np.random.Generator, width: float, height: float, sill: float = 0.9) -> Piece:
     """Curtains over `width` m from a rod `height` m up: drawn across, a pair, or aside; to the floor or the sill."""
-    half, y = width / 2, rng.uniform(0.12, 0.18)
+    half, y = width / 2, rng.uniform(0.14, 0.22)
     short = sill > 0.5 and rng.random() < 0.2
     z0 = rng.uniform(sill - 0.35, sill) if short else rng.uniform(0.0, 0.08)
     kind, aside = rng.choice(4, p=(0.42, 0.2, 0.26, 0.12)), rng.uniform(0.15, 0.35) * width
@@ -440,7 +440,7 @@ def board(rng: np.random.Generator) -> Piece:
     ):
         paper = rectangle((-0.105, 0, -0.15), (0.21, 0, 0), (0, rng.uniform(0, 0.03), 0.3))
         papers.append(moved(turned(paper, rng.normal(0, 0.1), "y"), (x, thick + 0.005, up)))
-    name = str(rng.choice(("whiteboard", "picture", "otherprop"), p=(0.4, 0.2, 0.4)))
+    name = str(rng.choice(("whiteboard", "picture", "otherprop"), p=(0.45, 0.05, 0.5)))
     return fitted([Thing(name, parts)] + ([Thing("paper", papers)] if papers else []))
 
 
