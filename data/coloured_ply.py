@@ -6,16 +6,17 @@ V vertices, F triangles. Ids and colours are a label space's.
 from pathlib import Path
 
 import numpy as np
-from plyfile import PlyData, PlyElement, PlyListProperty
+from plyfile import PlyData, PlyElement
 
 from data.atomic_write import replacing
+from data.columns import KEPT
+from data.formats.plys import labels_of_faces
 from data.labels import NUM_IDS, LabelSpace
-from data.ply import RGB, in_place
+from data.ply import RGB, in_place, like_element
 from data.scenes import read_scene
 
 UNLABELLED = (205, 205, 205)  # not annotated, or of none of the classes
 RIGHT, WRONG = (0, 158, 115), (213, 94, 0)  # green and red that the colour-blind can tell apart (Okabe and Ito, 2008)
-KEPT = "input_"  # before the name of a property that the prediction takes the place of
 
 
 def class_colours(label: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -76,27 +77,30 @@ def write_comparison(folder: Path, scene_file: Path, predicted: np.ndarray, spac
             write_coloured(temporary, xyz, colour, scene.faces, label)
 
 
-def with_prediction(ply: PlyData, label: np.ndarray, space: LabelSpace) -> PlyData:
-    """`ply` with `label` and class colours, (V,) ids; written it is binary, all else is as it was.
+def with_prediction(ply: PlyData, label: np.ndarray, space: LabelSpace, **more: np.ndarray) -> PlyData:
+    """`ply` with `label` and class colours, (V,) ids, and `more` columns (V,) of the vertices; written it is binary,
+    all else is as it was.
 
     Where the vertices have a label or colours already, those are kept as input_label, input_red, ...; what is called so
-    already stays: it was kept by an earlier prediction.
+    already stays: it was kept by an earlier prediction. Faces that have colours get those of their commonest class.
     """
-    vertex = ply["vertex"]
-    new = {"label": label.astype(np.uint16)} | dict(zip(RGB, class_colours(label, space).T, strict=True))
-    old = {name: vertex.data[name] for name in vertex.data.dtype.names}
+    colours = dict(zip(RGB, class_colours(label, space).T, strict=True))
+    new = {"vertex": {"label": label.astype(np.uint16)} | colours | more}
+    if (of_faces := labels_of_faces(None, ply, label)) is not None:
+        new["face"] = dict(zip(RGB, class_colours(of_faces, space).T, strict=True))
+    elements = [_with_columns(element, new.get(element.name, {})) for element in ply.elements]
+    return PlyData(elements, byte_order="<", comments=ply.comments, obj_info=ply.obj_info)
+
+
+def _with_columns(element, new):
+    """The element with the columns `new`, those that had their names under others."""
+    if not new:
+        return element
+    old = {name: element.data[name] for name in element.data.dtype.names}
     kept = {KEPT + name: old[name] for name in new if name in old and KEPT + name not in old}
     columns = old | new | kept  # the new ones in the place of the old
-    table = np.empty(len(label), [(name, values.dtype) for name, values in columns.items()])
+    types = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
+    table = np.empty(len(element.data), types)
     for name, values in columns.items():
         table[name] = values
-    lists = [prop for prop in vertex.properties if isinstance(prop, PlyListProperty)]
-    element = PlyElement.describe(
-        table,
-        "vertex",
-        len_types={prop.name: prop.len_dtype for prop in lists},
-        val_types={prop.name: prop.val_dtype for prop in lists},
-        comments=vertex.comments,
-    )
-    elements = [element if other.name == "vertex" else other for other in ply.elements]
-    return PlyData(elements, byte_order="<", comments=ply.comments, obj_info=ply.obj_info)
+    return like_element(table, element, element.name)

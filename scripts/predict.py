@@ -1,9 +1,10 @@
-"""Predict the classes of a mesh or point cloud of your own: any PLY file.
+"""Predict the classes of a mesh or point cloud of your own: a PLY file, or any other that data/formats/ reads.
 
     python scripts/predict.py --input room.ply [--checkpoint runs/x] [--out room_pred.ply]
 
---out has all that the input has, in the same order, and for each vertex `label`, the id of its class, and as red, green
-and blue the class's colour. What the input had under these names is kept as input_label, input_red, ... The
+--out is a PLY file with all that the input has, in the same order, and for each vertex `label`, the id of its class,
+and as red, green and blue the class's colour. What the input had under these names is kept as input_label, input_red
+and so on. Of a LAS or LAZ file one of these is written as well, beside it, with the extra dimension `label`. The
 network expects rooms in metres with +z up, as ScanNet's: --scale and --up tell of others, and are not applied to --out.
 It also expects about the density that it was trained on: of a denser cloud, --spacing predicts a part for all.
 """
@@ -22,14 +23,18 @@ from plyfile import PlyData
 import ops
 from data import chunks
 from data.atomic_write import replacing
-from data.clouds import NAMES, READERS, values_of
-from data.coloured_ply import KEPT, with_prediction
+from data.coloured_ply import with_prediction
+from data.columns import KEPT, NAMES, values_of
 from data.datasets import INPUTS, SceneTiles, with_covering
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
+from data.formats.as_ply import outputs, read_input
+from data.formats.las import write_las
+from data.formats.plys import colours_from_faces
+from data.formats.reading import READERS
 from data.labels import LabelSpace, name_width
 from data.oddities import oddities, sizes
 from data.page import PageError, need_plotly, write_page
-from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
+from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, vertex_normals
 from data.scans import ScanError
 from data.scenes import Scene
 from training import checkpoint
@@ -56,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = "a run's folder, last.pt, best.pt or export/ (default: rooms, the weights that come along)"
     parser.add_argument("--checkpoint", type=Path, default=checkpoint.SHIPPED / "rooms", help=own)
-    parser.add_argument("--input", required=True, type=Path, help="PLY mesh or points, binary or ASCII")
-    parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
+    parser.add_argument("--input", required=True, type=Path, help=f"mesh or points: {', '.join(READERS)}")
+    parser.add_argument("--out", type=Path, help="PLY, LAS or LAZ file to write (default: <input>_pred.ply)")
+    classification = "of a LAS or LAZ file, also write the ids that fit there into the field classification"
+    parser.add_argument("--las-classification", action="store_true", help=classification)
     parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
     parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
@@ -72,8 +79,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    out = args.out or args.input.with_name(f"{args.input.stem}_pred.ply")
-    if refused := _refuse_flags(args, out):
+    try:
+        out, las = outputs(args.input, args.out)
+        refused = _refuse_flags(args, out, las)
+    except ValueError as error:
+        refused = str(error)
+    if refused:
         print(f"error: {refused}", file=sys.stderr)
         return 2
     if args.html:
@@ -85,8 +96,8 @@ def _run(args: argparse.Namespace) -> int:
     features = config["features"]
     if not {*features} <= POINT_FEATURES.keys() or channels_of(features) != model.config.extra_channels:
         raise checkpoint.CheckpointError(f"{args.checkpoint}: its features {features} are not those of its network")
-    ply = read_ply(args.input, any_lists=True)
-    xyz, seen = coordinates(args.input, ply, args.scale, args.up)
+    ply, notes, left_out = read_input(args.input)
+    xyz, seen = coordinates(args.input, ply, args.scale, args.up, left_out)
     fields = {name: field(name, args.input, ply, seen, args.up) for name in fields_of(features)}
     points = points_of(Scene(args.input.stem, xyz, **fields), features)
 
@@ -99,8 +110,11 @@ def _run(args: argparse.Namespace) -> int:
     first, cube = chunks.cubes(xyz, spacing)
     if spacing:
         print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
+    for note in notes:
+        print(f"note: {note}")
     if not seen.all():
-        print(f"warning: {np.sum(~seen)} vertices have NaN or infinite coordinates: they get label {space.id_of[0]}")
+        what = "have NaN or infinite coordinates" if left_out is None else "are faint splats, or have no coordinates"
+        print(f"warning: {np.sum(~seen)} vertices {what}: they get label {space.id_of[0]}")
     for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
         print(f"warning: {warning}")
     try:
@@ -113,10 +127,14 @@ def _run(args: argparse.Namespace) -> int:
             classes = np.zeros(len(seen), np.uint16)
             score = run_scene(model.to(device), scene, space, device, args.batch_size)
             classes[seen] = score.result().predicted
-            with_prediction(ply, space.id_of[classes], space).write(temporary)
+            label = space.id_of[classes].astype(np.uint16)
+            with_prediction(ply, label, space).write(temporary)
+        if las:
+            with replacing(las) as temporary:
+                write_las(args.input, temporary, {"label": label}, label if args.las_classification else None)
     except OSError as error:
         raise ScanError(f"{out}: cannot be written ({error.strerror}); free space or choose another --out") from error
-    print(f"{class_summary(classes, space)}\n{out}")
+    print(class_summary(classes, space), *filter(None, [out, las]), sep="\n")
     if args.html:
         try:
             own = field("colour", args.input, ply, seen, args.up)
@@ -131,31 +149,35 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_flags(args: argparse.Namespace, out: Path) -> str:
+def _refuse_flags(args: argparse.Namespace, out: Path, las: Path | None) -> str:
     """What is wrong with the flags, or ""."""
     if not 0 < args.scale < float("inf"):
         return f"--scale is {args.scale}; it has to be a positive number"
     if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
         return f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m"
-    for flag, path in {"--out": out, "--html": args.html}.items():
+    for flag, path in (("--out", out), ("--out", las), ("--html", args.html)):
         if path and path.is_dir():
             return f"{flag} {path} is a folder; give the name of a file"
         if path and path.resolve() == args.input.resolve():
             return f"{flag} {path} is the input; choose another name"
-    if args.html and args.html.resolve() == out.resolve():
+    if args.html and args.html.resolve() in [path.resolve() for path in (out, las) if path]:
         return f"--html {args.html} is also --out; choose another name"
     if args.input.is_dir():
-        return f"--input {args.input} is a folder; give one PLY file"
-    if args.input.suffix.lower() in READERS.keys() - {".ply"}:
-        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
-        return f"--input {args.input} is no PLY file; {advice}"
+        return f"--input {args.input} is a folder; give one file"
+    if args.las_classification and not las:
+        return f"--las-classification: {args.input} is no LAS or LAZ file; leave it out"
     return ""
 
 
-def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.ndarray, np.ndarray]:
-    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices (V,) bool that have finite coordinates."""
+def coordinates(
+    path: Path, ply: PlyData, scale: float, up: str, left_out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices (V,) bool that have finite coordinates and
+    are not left out (V,)."""
     original = np.stack([ply_column(path, ply, "vertex", axis, "fiu") for axis in "xyz"], axis=1)
     seen = np.isfinite(original).all(axis=1)
+    if left_out is not None:
+        seen &= ~left_out
     if not seen.any():
         raise ScanError(f"{path}: there is no vertex with finite coordinates")
     xyz = turned(original[seen].astype(np.float64) * scale, up)
@@ -176,6 +198,8 @@ def turned(vectors: np.ndarray, up: str) -> np.ndarray:
 def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.ndarray:
     """(n, ...) of a scene's field that the network's features are made from, of the vertices `seen` (V,)."""
     vertex = ply["vertex"]
+    if name == "colour" and (colour := colours_from_faces(path, ply)) is not None:
+        return colour[seen]
     columns, notes = {}, []
     for key in (key for names in NAMES[name] for key in names):
         stored = KEPT + key if KEPT + key in vertex else key  # the scan's own, where that beside it is a prediction's
