@@ -51,7 +51,7 @@ def write_las(path: Path, out: Path, columns: Mapping[str, np.ndarray], classifi
         header, kept = _with_columns(laspy, reader.header, columns, classification)
         reader.read_evlrs()
         backend = laspy.LazBackend.Lazrs
-        compress = ".laz" in [suffix.lower() for suffix in out.suffixes[-2:]]
+        compress = out.name.lower().removesuffix(".tmp").endswith(".laz")
         with out.open("wb") as stream, laspy.LasWriter(stream, header, compress, backend, closefd=False) as writer:
             for number, points in enumerate(reader.chunk_iterator(AT_A_TIME)):
                 record = laspy.ScaleAwarePointRecord.zeros(len(points), header=header)
@@ -143,6 +143,8 @@ def _check_layers(path, header):
     vlr = lazrs.LazVlr(header.vlrs.get("LasZipVlr")[0].record_data)
     (items,) = struct.unpack_from("<H", vlr.record_data(), 32)
     items = [struct.unpack_from("<HH", vlr.record_data(), 34 + 6 * item) for item in range(items)]  # type, bytes
+    if not items:
+        raise ValueError("its points have no parts")
     if not all(kind in (*LAYERS, 14) for kind, _ in items):
         return
     sizes = struct.Struct(f"<{sum(LAYERS.get(kind, size) for kind, size in items)}I")

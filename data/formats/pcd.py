@@ -25,7 +25,7 @@ def read_pcd(path: Path) -> Stored:
         mended.write("".join(f"{line}\n" for line in lines).encode())
         shutil.copyfileobj(stream, mended)
         mended.seek(0)
-        rows = pypcd4.PointCloud.from_fileobj(mended).pc_data
+        rows = np.atleast_1d(pypcd4.PointCloud.from_fileobj(mended).pc_data)  # a single row of text has no length
     if rows.shape != (header.points,):
         raise ValueError(f"the header declares {header.points} points, there are {rows.size}")
     columns = {}

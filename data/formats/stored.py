@@ -14,6 +14,7 @@ from data.scans import ScanError
 INSTALL = "pip install -r scripts/requirements-formats.txt"
 PACKED = 100  # times its size that a compressed file may declare; real clouds shrink to a third or a twentieth
 FREE = 2**26  # bytes that any file may declare
+PANIC = "PanicException"  # of libraries in Rust, no Exception of Python's
 
 
 class Stored(NamedTuple):
@@ -34,7 +35,9 @@ def refusing(path: Path) -> Iterator[None]:
         yield
     except ScanError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
         cause = " ".join(f"{type(error).__name__}: {str(error)[:300]}".split())
         kind = path.suffix[1:].upper()
         raise ScanError(f"{path}: truncated, damaged or no {kind} file ({cause}); export or copy it again") from error
