@@ -23,7 +23,7 @@ from plyfile import PlyData
 import ops
 from data import chunks
 from data.atomic_write import replacing
-from data.coloured_ply import with_prediction
+from data.coloured_ply import with_prediction, write_ply
 from data.columns import KEPT, NAMES, values_of
 from data.datasets import INPUTS, SceneTiles, with_covering
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
@@ -128,7 +128,7 @@ def _run(args: argparse.Namespace) -> int:
             score = run_scene(model.to(device), scene, space, device, args.batch_size)
             classes[seen] = score.result().predicted
             label = space.id_of[classes].astype(np.uint16)
-            with_prediction(ply, label, space).write(temporary)
+            write_ply(temporary, with_prediction(ply, label, space))
         if las:
             with replacing(las) as temporary:
                 write_las(args.input, temporary, {"label": label}, label if args.las_classification else None)
