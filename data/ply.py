@@ -56,7 +56,7 @@ def placed(path, columns) -> tuple[np.ndarray, np.ndarray | None, float]:
     with np.errstate(over="ignore"):  # beyond float32 is inf
         finite = np.isfinite(exact.astype(np.float32)).all(axis=1)
     if not finite.all():
-        raise ScanError(f"{path}: {np.count_nonzero(~finite)} vertices have NaN or infinite coordinates")
+        raise ScanError(f"{path}: {np.count_nonzero(~finite)} vertices have NaN or infinite coordinates; remove them")
     if (extent := float(np.ptp(exact, axis=0).max())) > MAX_EXTENT:
         advice = "coordinates have to be in metres, and vertices that are far away removed"
         raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: {advice}")

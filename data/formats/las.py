@@ -8,6 +8,7 @@ import numpy as np
 
 from data.columns import KEPT
 from data.formats.stored import Stored, check_unpacked, library
+from data.scans import ScanError
 
 LAS = (".las", ".laz")  # endings
 VLR = 54  # bytes of the shortest record before the points of a LAS file
@@ -36,15 +37,30 @@ def read_las(path: Path) -> Stored:
 
 
 def write_las(path: Path, out: Path, columns: Mapping[str, np.ndarray], classification: np.ndarray | None = None):
-    """The LAS or LAZ file `path` again as `out`, with an extra dimension for each of the columns (V,).
+    """Write the LAS or LAZ file `path` again as `out`, with an extra dimension for each of the columns (V,).
 
     All else stays: points and their order, scales, the system of coordinates, records before and behind the points. An
     extra dimension that has a column's name already is kept as input_label, ...; one that is called so already stays.
 
     Args: out: compressed if it ends in .laz, or .laz.tmp. classification (V,) of ids, None to leave it: those that fit
         into the format's field are written there, the others are 0, "never classified"; what was there is kept as
-        input_classification. Raises ScanError or whatever laspy and lazrs do.
+        input_classification. Raises ScanError or OSError.
     """
+    try:
+        _copy_las(path, out, columns, classification)
+    except (ScanError, OSError):
+        raise
+    except Exception as error:  # of laspy and lazrs
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ScanError(f"{out}: cannot be written ({cause}); the PLY file beside it is whole") from error
+
+
+def most_class(point_format: int) -> int:
+    """The highest id that the field `classification` of a point format holds."""
+    return 31 if point_format < 6 else 255  # LAS specification 1.4-R15: 5 bits, and a byte
+
+
+def _copy_las(path, out, columns, classification):
     import laspy
 
     with _opened(path) as reader:
@@ -68,11 +84,6 @@ def write_las(path: Path, out: Path, columns: Mapping[str, np.ndarray], classifi
                 writer.write_points(record)
             if evlrs := [record for record in reader.evlrs or () if record.user_id != COPC]:
                 writer.write_evlrs(laspy.vlrs.vlrlist.VLRList(evlrs))
-
-
-def most_class(point_format: int) -> int:
-    """The highest id that the field `classification` of a point format holds."""
-    return 31 if point_format < 6 else 255  # LAS specification 1.4-R15: 5 bits, and a byte
 
 
 def _with_columns(laspy, header, columns, classification):

@@ -53,7 +53,9 @@ def _triangles(path) -> Iterator[str]:
             if line.startswith(("v ", "v\t")):
                 vertices += 1
             elif line.startswith(("f ", "f\t")):
-                corners = [corner.partition("/")[0] for corner in line.split("#")[0].split()[1:]]
+                corners = line.partition("#")[0].split()[1:]
+                if "/" in line:
+                    corners = [corner.partition("/")[0] for corner in corners]
                 if "-" in line:
                     corners = [str(vertices + 1 + int(corner)) if corner[0] == "-" else corner for corner in corners]
                 for second, third in zip(corners[1:], corners[2:], strict=False):

@@ -12,7 +12,19 @@ from data.formats.stored import Stored, check_unpacked, library
 MOST_HEADER = 65536  # bytes
 MOST_VALUES = 4096  # of a point; the largest descriptors of features have some 1,000
 PACKED_COLOURS = ("rgb", "rgba")  # one number of 4 bytes: blue, green, red, alpha
-VERSION = {"VERSION": "0.7"}  # .5 and .6 differ in what may be left out
+VERSION = "0.7"  # which pypcd4 reads; .5 and .6 differ in what may be left out
+KEYWORDS = (
+    "VERSION",
+    "FIELDS",
+    "SIZE",
+    "TYPE",
+    "COUNT",
+    "WIDTH",
+    "HEIGHT",
+    "VIEWPOINT",
+    "POINTS",
+    "DATA",
+)  # and no more
 PADDING = "#"  # begins the names that pypcd4 gives to fields called _
 
 
@@ -50,8 +62,8 @@ def _checked_header(path, stream, pypcd4):
         keyword, _, values = line.decode("utf-8").strip().partition(" ")
         if keyword and not keyword.startswith("#"):
             lines["FIELDS" if keyword == "COLUMNS" else keyword] = values
-    count = {"COUNT": lines.get("COUNT", " ".join("1" for _ in lines.get("FIELDS", "").split()))}
-    lines = [f"{keyword} {values}" for keyword, values in (count | lines | VERSION).items()]
+    lines = {"COUNT": " ".join("1" for _ in lines.get("FIELDS", "").split())} | lines | {"VERSION": VERSION}
+    lines = [f"{keyword} {lines[keyword]}" for keyword in KEYWORDS if keyword in lines]
     header = pypcd4.MetaData.parse_header(lines)
     lengths = {len(header.fields), len(header.size), len(header.type), len(header.count)}
     if len(lengths) > 1 or sum(header.count) > MOST_VALUES:

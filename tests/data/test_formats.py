@@ -8,8 +8,9 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 from test_clouds import COLOUR, COLUMNS, INTENSITY, PLACES, XYZ, V, equal, npy_header, write_las, write_ply
-from test_fuzz import attempt
+from test_fuzz import attempt, edited
 
 from data.clouds import find_clouds, read_cloud
 from data.formats import e57, stored
@@ -67,7 +68,8 @@ def write(path, xyz=XYZ):
     colour = dict(zip(("red", "green", "blue"), COLOUR[: len(xyz)].T, strict=True))
     places = dict(zip("xyz", xyz.T.astype(np.float32), strict=True))
     if path.suffix == ".pcd":
-        return write_pcd(path, places | colour | {"intensity": FRACTION[: len(xyz)]}, path.name.split(".")[0])
+        more = {"intensity": FRACTION[: len(xyz)], "curvature": np.zeros(len(xyz), np.float32)}
+        return write_pcd(path, places | colour | more, path.name.split(".")[0])
     if path.suffix == ".e57":
         fields = {f"color{name.title()}": values.copy() for name, values in colour.items()}
         return write_e57(path, e57_scan(xyz, **fields, intensity=FRACTION[: len(xyz)]))
@@ -97,6 +99,7 @@ EVERY = [*NEW, "a.ply", "a.las", "a.laz", "a.npy", "a.npz"]
 @pytest.mark.parametrize("name", NEW)
 def test_a_format_gives_what_was_written(tmp_path, name):
     scan = read_cloud(write(tmp_path / name))
+    assert name not in PCDS or f"DATA {name[:-4]}\n".encode() in (tmp_path / name).read_bytes()
     np.testing.assert_allclose(scan.xyz, XYZ, atol=1e-6)
     equal(scan, colour=COLOUR)
     if name in PCDS + ["a.e57", "a.csv"]:
@@ -423,3 +426,20 @@ def test_an_archive_in_an_archive_is_no_bomb(tmp_path):
         archive.writestr("xyz.npy", npy_header((V, 3)) + XYZ.tobytes())
         archive.writestr("inner.zip", zlib.compress(bytes(10**7), 9))
     assert len(read_cloud(tmp_path / "a.npz").xyz) == V
+
+
+@pytest.mark.parametrize("name", [*PCDS, "a.e57", "a.obj", "a.csv", "a.laz"])
+def test_damaged_files(tmp_path, monkeypatch, name):
+    """Some values, or a ScanError; never much memory."""
+    path = write(tmp_path / name)
+    words = [b"SIZE 4", b"COUNT 1", b"60", b"float", b"f 1 2 3", b"nan", b"\xff" * 4, b"\0" * 4]
+    monkeypatch.setattr(stored, "FREE", 2**20)
+
+    @settings(max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(content=edited(path.read_bytes(), words))
+    def check(content):
+        path.write_bytes(content)
+        attempt(lambda: read_cloud(path), len(content))
+        attempt(lambda: read_input(path), len(content))
+
+    check()
