@@ -4,6 +4,7 @@ Not by a library of meshes: the one that is kept up and has wheels for every Pyt
 their texture's coordinates, so the file's order is lost, and needs three times the memory.
 """
 
+import warnings
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -67,4 +68,6 @@ def _numbers(rows, dtype=np.float64):
     first = next(rows, None)
     if first is None:
         return np.zeros((0, 3), dtype)
-    return np.loadtxt(chain([first], rows), dtype, ndmin=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there are no numbers in them
+        return np.loadtxt(chain([first], rows), dtype, ndmin=2)

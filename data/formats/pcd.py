@@ -13,18 +13,8 @@ MOST_HEADER = 65536  # bytes
 MOST_VALUES = 4096  # of a point; the largest descriptors of features have some 1,000
 PACKED_COLOURS = ("rgb", "rgba")  # one number of 4 bytes: blue, green, red, alpha
 VERSION = "0.7"  # which pypcd4 reads; .5 and .6 differ in what may be left out
-KEYWORDS = (
-    "VERSION",
-    "FIELDS",
-    "SIZE",
-    "TYPE",
-    "COUNT",
-    "WIDTH",
-    "HEIGHT",
-    "VIEWPOINT",
-    "POINTS",
-    "DATA",
-)  # and no more
+# Of a header, in their order; pypcd4 stops after ten lines
+KEYWORDS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 PADDING = "#"  # begins the names that pypcd4 gives to fields called _
 
 
