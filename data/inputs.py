@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from data.clouds import PREDICTED
+from data.columns import PREDICTED
 
 
 class Input(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from plyfile import PlyData, PlyListProperty, PlyParseError
+from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
 
 from data.scans import ScanError
 
@@ -56,7 +56,7 @@ def placed(path, columns) -> tuple[np.ndarray, np.ndarray | None, float]:
     with np.errstate(over="ignore"):  # beyond float32 is inf
         finite = np.isfinite(exact.astype(np.float32)).all(axis=1)
     if not finite.all():
-        raise ScanError(f"{path}: {np.count_nonzero(~finite)} vertices have NaN or infinite coordinates")
+        raise ScanError(f"{path}: {np.count_nonzero(~finite)} vertices have NaN or infinite coordinates; remove them")
     if (extent := float(np.ptp(exact, axis=0).max())) > MAX_EXTENT:
         advice = "coordinates have to be in metres, and vertices that are far away removed"
         raise ScanError(f"{path}: spans {extent:.3g} m, more than {MAX_EXTENT:.0f}: {advice}")
@@ -117,6 +117,13 @@ def read_ply(path, any_lists=False) -> PlyData:
     except (PlyParseError, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
         raise ScanError(f"{path}: truncated, or not a PLY file ({error})") from error
     return ply
+
+
+def like_element(table: np.ndarray, element: PlyElement, name: str) -> PlyElement:
+    """An element of that name with the rows of `table`, whose lists have the types that those of `element` have."""
+    lists = [prop for prop in element.properties if isinstance(prop, PlyListProperty)]
+    lengths, values = ({prop.name: getattr(prop, of) for prop in lists} for of in ("len_dtype", "val_dtype"))
+    return PlyElement.describe(table, name, len_types=lengths, val_types=values, comments=element.comments)
 
 
 def ply_column(path, ply, element, name, kinds) -> np.ndarray:

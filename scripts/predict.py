@@ -1,13 +1,14 @@
-"""Predict the classes of meshes or point clouds of your own: any PLY file.
+"""Predict the classes of meshes or point clouds of your own: PLY files, or any other that data/formats/ reads.
 
     python scripts/predict.py --input room.ply [--checkpoint runs/x] [--out room_pred.ply]
     python scripts/predict.py --input scans more/room.ply [--out FOLDER]
 
---out has all that the input has, in the same order, and for each vertex `label`, the id of its class, `confidence`, how
-sure the network is of it from 0 to 1, and as red, green and blue the class's colour. What the input had under these
-names is kept as input_label, input_red, ... The network expects rooms in metres with +z up, as ScanNet's: --scale and
---up tell of others, and are not applied to --out. It also expects about the density that it was trained on: of a denser
-cloud, --spacing predicts a part for all.
+--out is a PLY file with all that the input has, in the same order, and for each vertex `label`, the id of its class,
+`confidence`, how sure the network is of it from 0 to 1, and as red, green and blue the class's colour. What the input
+had under these names is kept as input_label, input_red, ... Of a LAS or LAZ file one of these is written as well,
+beside it, with label and confidence as extra dimensions. The network expects rooms in metres with +z up, as ScanNet's:
+--scale and --up tell of others, and are not applied to --out. It also expects about the density that it was trained on:
+of a denser cloud, --spacing predicts a part for all.
 
 Of several files, or of folders and those below, --out, --html and --logits are folders. A scan that cannot be predicted
 costs one line and the exit status 1; the others go on.
@@ -29,15 +30,20 @@ from plyfile import PlyData
 import ops
 from data import chunks
 from data.atomic_write import replacing
-from data.clouds import NAMES, PREDICTED, READERS, values_of
-from data.coloured_ply import KEPT, with_prediction
+from data.coloured_ply import with_prediction, write_ply
+from data.columns import KEPT, NAMES, PREDICTED, values_of
 from data.features import fields_of
+from data.formats.as_ply import outputs, read_input
+from data.formats.las import write_las
+from data.formats.plys import colours_from_faces
+from data.formats.reading import READERS
+from data.formats.text import TEXT
 from data.inputs import find_inputs, refuse_outputs
 from data.labels import LabelSpace, name_width
 from data.logits import write_logits
 from data.oddities import oddities, sizes
 from data.page import PageError, need_plotly, write_page
-from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
+from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, vertex_normals
 from data.scans import ScanError
 from data.scenes import Scene
 from data.tiles import VOTES
@@ -46,7 +52,7 @@ from training.arguments import choose_device, whole_number
 from training.inference import Network, load_network, predict_scene
 from training.stopping import error_line
 
-ENDINGS = (".ply",)  # of the scans that are looked for in folders
+ENDINGS = [ending for ending in READERS if ending not in TEXT]  # looked for in folders; text may be anything
 DOUBTFUL = 0.5  # confidence, below which vertices are counted
 UPS = ("x", "y", "z", "-x", "-y", "-z")
 
@@ -67,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = "a run's folder, last.pt, best.pt or export/ (default: rooms, the weights that come along)"
     parser.add_argument("--checkpoint", type=Path, default=checkpoint.SHIPPED / "rooms", help=own)
-    parser.add_argument("--input", required=True, type=Path, nargs="+", help="PLY files, and folders of them")
-    parser.add_argument("--out", type=Path, help="PLY to write, or a folder (default: <input>_pred.ply)")
+    files = f"files ({', '.join(READERS)}), and folders of them"
+    parser.add_argument("--input", required=True, type=Path, nargs="+", help=files)
+    parser.add_argument("--out", type=Path, help="PLY, LAS or LAZ to write, or a folder (default: <input>_pred.ply)")
+    classification = "of LAS and LAZ files, also write the ids that fit there into the field classification"
+    parser.add_argument("--las-classification", action="store_true", help=classification)
     parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
     parser.add_argument("--logits", type=Path, help="also write what the network says of every class, as NPZ")
     parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
@@ -92,6 +101,7 @@ class Job(NamedTuple):
 
     input: Path
     out: Path
+    las: Path | None  # beside `out`
     html: Path | None
     logits: Path | None
 
@@ -150,9 +160,12 @@ def choose_jobs(args: argparse.Namespace) -> tuple[list[Job], bool]:
 
     jobs = []
     for path, name in find_inputs(args.input, ENDINGS):
-        out = place(args.out, name, f"{PREDICTED}.ply") or path.with_name(f"{path.stem}{PREDICTED}.ply")
-        jobs.append(Job(path, out, place(args.html, name, ".html"), place(args.logits, name, ".npz")))
-    written = [pair for job in jobs for pair in zip(folders, job[1:], strict=True) if pair[1]]
+        out, las = outputs(path, place(args.out, name, f"{PREDICTED}.ply"))
+        jobs.append(Job(path, out, las, place(args.html, name, ".html"), place(args.logits, name, ".npz")))
+    if args.las_classification and not any(job.las for job in jobs):
+        raise ValueError(f"--las-classification: {args.input[0]} is no LAS or LAZ file; leave it out")
+    flags = ("--out", "--out", "--html", "--logits")
+    written = [pair for job in jobs for pair in zip(flags, job[1:], strict=True) if pair[1]]
     refuse_outputs([job.input for job in jobs], written)
     return jobs, several
 
@@ -160,11 +173,8 @@ def choose_jobs(args: argparse.Namespace) -> tuple[list[Job], bool]:
 def predict_file(job: Job, network: Network, device: torch.device, args: argparse.Namespace) -> None:
     """Read a scan, predict it and write what is asked for. Raises ScanError, OSError, CheckpointError."""
     path, space = job.input, network.space
-    if path.suffix.lower() in READERS.keys() - {".ply"}:
-        advice = "convert it, or preprocess it and score it by eval_scannet.py --predictions"
-        raise ScanError(f"{path} is no PLY file; {advice}")
-    ply = read_ply(path, any_lists=True)
-    xyz, seen = coordinates(path, ply, args.scale, args.up)
+    ply, notes, left_out = read_input(path)
+    xyz, seen = coordinates(path, ply, args.scale, args.up, left_out)
     names = fields_of(network.inputs["features"])
     scene = Scene(path.name, xyz, **{name: field(name, path, ply, seen, args.up) for name in names})
     print(f"{path}: {len(seen)} vertices, {sizes(xyz)} m", flush=True)
@@ -172,8 +182,11 @@ def predict_file(job: Job, network: Network, device: torch.device, args: argpars
     first, cube = chunks.cubes(xyz, spacing)
     if spacing:
         print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
+    for note in notes:
+        print(f"note: {note}")
     if not seen.all():
-        print(f"warning: {np.sum(~seen)} vertices have NaN or infinite coordinates: they get label {space.id_of[0]}")
+        what = "have NaN or infinite coordinates" if left_out is None else "are faint splats, or have no coordinates"
+        print(f"warning: {np.sum(~seen)} vertices {what}: they get label {space.id_of[0]}")
     for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
         print(f"warning: {warning}")
     classes, confidence = np.zeros(len(seen), np.uint16), np.zeros(len(seen), np.float32)
@@ -185,11 +198,17 @@ def predict_file(job: Job, network: Network, device: torch.device, args: argpars
                 network, scene, device, args.votes, args.seed, first, cube, args.batch_size, silent=False
             )
             classes[seen], confidence[seen] = found.classes, found.confidence
-            with_prediction(ply, space.id_of[classes], confidence, space).write(temporary)
+            label = space.id_of[classes].astype(np.uint16)
+            write_ply(temporary, with_prediction(ply, label, confidence, space))
+        if job.las:
+            with replacing(job.las) as temporary:
+                more = {"label": label, "confidence": confidence}
+                write_las(path, temporary, more, label if args.las_classification else None)
     except OSError as error:
         advice = "free space or choose another --out"
         raise ScanError(f"{job.out}: cannot be written ({error.strerror}); {advice}") from error
-    print(f"{class_summary(classes, space)}\n{confidence_summary(found.confidence, network)}\n{job.out}")
+    print(f"{class_summary(classes, space)}\n{confidence_summary(found.confidence, network)}")
+    print(*filter(None, [job.out, job.las]), sep="\n")
     _write_more(job, found, network, ply, xyz, seen, args.up)
 
 
@@ -213,10 +232,15 @@ def _write_more(job, found, network, ply, xyz, seen, up):
         raise ScanError(f"{flag} {path}: cannot be written ({error.strerror}); {job.out} is whole") from error
 
 
-def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.ndarray, np.ndarray]:
-    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices (V,) bool that have finite coordinates."""
+def coordinates(
+    path: Path, ply: PlyData, scale: float, up: str, left_out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices (V,) bool that have finite coordinates and
+    are not left out (V,)."""
     original = np.stack([ply_column(path, ply, "vertex", axis, "fiu") for axis in "xyz"], axis=1)
     seen = np.isfinite(original).all(axis=1)
+    if left_out is not None:
+        seen &= ~left_out
     if not seen.any():
         raise ScanError(f"{path}: there is no vertex with finite coordinates")
     xyz = turned(original[seen].astype(np.float64) * scale, up)
@@ -237,6 +261,8 @@ def turned(vectors: np.ndarray, up: str) -> np.ndarray:
 def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.ndarray:
     """(n, ...) of a scene's field that the network's features are made from, of the vertices `seen` (V,)."""
     vertex = ply["vertex"]
+    if name == "colour" and (colour := colours_from_faces(path, ply)) is not None:
+        return colour[seen]
     columns, notes = {}, []
     for key in (key for names in NAMES[name] for key in names):
         stored = KEPT + key if KEPT + key in vertex else key  # the scan's own, where that beside it is a prediction's

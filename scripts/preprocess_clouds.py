@@ -3,10 +3,11 @@
     python scripts/preprocess_clouds.py --scans DIR --draft-classes classes.json
     python scripts/preprocess_clouds.py --scans DIR --classes classes.json --out DIR [--splits DIR | --cut]
 
-Every PLY, NPY, NPZ, LAS or LAZ file in DIR and the folders below is a scan: points or a mesh, metres, +z up, with or
-without colours, normals, intensities and labels. What is read by which name: data/clouds.py. The first command counts
-the labels and writes a label file, in which you then name the classes, join or drop some; the second one makes the
-scenes. A scene is named by its folders and file: Area_5/office.ply is Area_5_office.
+Every PLY, PCD, LAS, LAZ, E57, OBJ, XYZ, TXT, CSV, NPY or NPZ file in DIR and the folders below is a scan: points or a
+mesh, metres, +z up, with or without colours, normals, intensities and labels. What is read by which name:
+data/columns.py. The first command counts the labels and writes a label file, in which you then name the classes, join
+or drop some; the second one makes the scenes. A scene is named by its folders and file: Area_5/office.ply is
+Area_5_office.
 
 A scan that cannot be read costs one line and the exit status 1; the others go on. Stopping, running again and --shard
 are as in scripts/preprocess_scannet.py.
@@ -24,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
-from data.clouds import LABELS, find_clouds, read_cloud, read_labels, read_part
+from data.clouds import find_clouds, read_cloud, read_labels, read_part
+from data.columns import LABELS
 from data.labels import BUILT_IN, LabelSpace, from_json, histogram, label_space
 from data.preprocessing import INTERRUPTED, Options, Task, add_flags, listed_tasks, make_scenes, read_splits
 from data.scans import ScanError

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from data import chunks, metrics
 from data.augment import columns_moved
-from data.clouds import values_of
+from data.columns import values_of
 from data.datasets import INPUTS, WholeScenes
 from data.features import POINT_FEATURES, channels_of, fields_of, points_of
 from data.labels import LabelSpace

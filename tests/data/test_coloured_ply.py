@@ -1,7 +1,7 @@
 import numpy as np
-from plyfile import PlyData
+from plyfile import PlyData, PlyElement
 
-from data.coloured_ply import RIGHT, UNLABELLED, WRONG, class_colours, error_colours, write_coloured
+from data.coloured_ply import RIGHT, UNLABELLED, WRONG, class_colours, error_colours, write_coloured, write_ply
 from data.labels import SCANNET20
 
 
@@ -31,3 +31,18 @@ def test_a_mesh_and_a_cloud(tmp_path):
         assert ply["vertex"]["label"].tolist() == [0, 1, 39, 40] and (ply["vertex"]["alpha"] == 255).all()
         assert len(ply["face"]) == (2 if given is not None else 0)
         assert all(np.array_equal(a, b) for a, b in zip(ply["face"]["vertex_indices"], faces, strict=False))
+
+
+def test_lists_of_one_length_are_written_as_plyfile_writes_them(tmp_path):
+    """Byte by byte, with other properties around them, other types, and elements without lists."""
+    rng = np.random.default_rng(0)
+    vertex = np.rec.fromarrays(rng.random((4, 50)).astype("f4"), names="x,y,z,quality")
+    face = np.zeros(30, [("before", "u2"), ("vertex_index", "i4", (3,)), ("texcoord", "f4", (6,)), ("after", "f8")])
+    face["vertex_index"], face["texcoord"] = rng.integers(0, 50, (30, 3)), rng.random((30, 6))
+    face["before"], face["after"] = np.arange(30), rng.random(30)
+    types = {"len_types": {"vertex_index": "u1", "texcoord": "u4"}, "val_types": {"texcoord": "f4"}}
+    elements = [PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face", **types)]
+    ply = PlyData(elements, byte_order="<", comments=["a scan"])
+    write_ply(tmp_path / "ours.ply", ply)
+    ply.write(tmp_path / "theirs.ply")
+    assert (tmp_path / "ours.ply").read_bytes() == (tmp_path / "theirs.ply").read_bytes()

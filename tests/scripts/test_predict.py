@@ -312,7 +312,7 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     torch.save(content, tmp_path / "nan.pt")
     flags = ["--checkpoint", str(tmp_path / "nan.pt"), "--input", str(source), "--out", str(out)]
     assert predict.main(flags) == 1 and "logits are not finite" in capsys.readouterr().err
-    monkeypatch.setattr(PlyData, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(predict, "write_ply", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     flags[1] = str(network)
     assert predict.main(flags) == 1
     assert "out.ply: cannot be written (No space left on device); free space" in capsys.readouterr().err
