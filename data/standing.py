@@ -13,13 +13,14 @@ from data.patches import Patches, patches
 from data.upward import Axis, axes, slopes
 
 UPS = ("x", "y", "z", "-x", "-y", "-z")
-UNITS = {"millimetres": 0.001, "centimetres": 0.01, "inches": 0.0254, "feet": 0.3048}  # metres
-ROOM = (2.0, 4.0)  # m, heights of rooms
+UNITS = {"millimetre": 0.001, "centimetre": 0.01, "inch": 0.0254, "foot": 0.3048}  # metres
+ROOM = (1.9, 4.1)  # m: heights of rooms are 2 to 4 m, and measured a little off
 WIDTH = (1.0, 60.0)  # m, square roots of the areas of their floors
+RARE = ("inch", "foot")  # a room of these may be a hall in metres, or a part of a room in centimetres
 FURNISHED = 0.04  # of the ground that level furniture at 13 to 42 % of the height covers: 0.3 to 1.3 m in a room
 FEWEST_PATCHES = 300
 SURE = 0.97  # chance of a direction by data/upward.py, from which on the scan is turned
-UNLIKELY = 0.3  # chance of +z, below which there is a doubt
+UNLIKELY, LIKELY = 0.15, 0.6  # chances of +z, and of another direction, below and above which there is a doubt
 STRAIGHT = 3.5  # degrees; generated rooms slope by up to 2.5, as real scans do
 SLANT = 2.0  # degrees, of floor and walls alike, of a scan that is turned by a small angle
 AGREE = 0.5  # of that angle: how far what is up by the floor and by the walls may be apart
@@ -35,56 +36,47 @@ CAMERA_VIEW = (np.tan(np.deg2rad(45)), np.tan(np.deg2rad(36)))  # half the wides
 CAMERA_SEES = (np.tan(np.deg2rad(15)), np.tan(np.deg2rad(11)))  # half the least, filled by 98 % of the points
 OUTSIDE = 0.001  # of the points that may be outside the view
 CAMERA_MILLIMETRES = 300  # median depth from which on a depth camera's unit is the millimetre; it measures 0.3 to 10 m
-GAP = 2.0  # m of nothing around a stray
+GAP = 2.0  # m of nothing around a stray, and at least GAP_SHARE of the scan's diagonal
+GAP_SHARE = 0.2
 MOST_STRAY, MOST_STRAY_TOGETHER = 0.001, 0.01  # of the points, in one place and in all
 FEWEST_POINTS = 1000  # of a scan in which points may be strays
 MOST_PLACES = 20_000  # cubes of GAP with points; what has more is no room
 
 
 class Standing(NamedTuple):
-    """What was decided. As the file is: rotation None, scale 1, stray None."""
+    """What was found. As the file is: rotation None, scale 1, stray None."""
 
     rotation: np.ndarray | None = None  # (3, 3): xyz @ rotation.T has +z up
     scale: float = 1.0  # metres in a unit of the file
     stray: np.ndarray | None = None  # (n,) bool, points to leave out
-    said: tuple[str, ...] = ()  # a line for each decision, and why
+    found: tuple[str, ...] = ()  # what is not as expected, and why: of rotation, scale and stray, if not given
     doubts: tuple[tuple[str, str], ...] = ()  # what looks odd and was left, and advice
 
 
 def find_standing(
     xyz: np.ndarray, triangles: np.ndarray | None = None, up: str | None = None, scale: float | None = None
 ) -> Standing:
-    """How the points (n, 3) float64, finite, n >= 1, stand; `up`, one of UPS, and `scale` are not decided if given.
+    """How the points (n, 3), finite, n >= 1, stand; `up`, one of UPS, and `scale` are taken as given.
 
-    Args: triangles (F, 3), in which case areas are theirs. Seconds for five million points; the same points give the
-        same answer.
+    Args: triangles (F, 3), in which case areas are theirs. Two seconds for five million points; the same points give
+        the same answer.
     """
-    said, doubts = [], []
-    found = patches(xyz, triangles, np.random.default_rng(0))
-    if found is None or len(found.xyz) < FEWEST_PATCHES:
-        found = None
-    camera = None if found is None else camera_up(found.xyz)
-    rotation, axis = (rotation_of(up), None) if up else (None, None)
-    if found is not None:
-        start = np.array([0.0, 0, 1]) if rotation is None else rotation[2]
-        choice = axes(found, start[None])
-        if up:
-            axis = _nearest(choice, start)
-        else:
-            rotation, axis, why, doubt = _choose(found, choice, camera)
-            said += filter(None, [why])
-            doubts += filter(None, [doubt])
-    if scale is None:
-        scale, why, doubt = _unit(found, axis, camera)
-        said += filter(None, [why])
-        doubts += filter(None, [doubt])
-    stray = strays(xyz, GAP / scale)
+    xyz = np.asarray(xyz, dtype=np.float64)
+    seen = patches(xyz, triangles, np.random.default_rng(0))
+    if seen is None or len(seen.xyz) < FEWEST_PATCHES:
+        return standing_as_told(up, scale)
+    camera = camera_up(seen.xyz)
+    given = rotation_of(up or "z")
+    upward = np.array([0.0, 0, 1]) if given is None else given[2]
+    choice = axes(seen, upward[None])
+    turn = _Turn(given, _nearest(choice, upward)) if up else _choose(seen, choice, camera)
+    unit, why, doubts = (scale, None, ()) if scale else _unit(seen, turn.axis, camera)
+    size = np.linalg.norm(np.ptp(np.quantile(seen.xyz, [0.01, 0.99], axis=0), axis=0))
+    stray = strays(xyz, max(GAP / unit, GAP_SHARE * size))
+    found = [line for line in (turn.why, why) if line]
     if stray is not None:
-        said.append(
-            f"{stray.sum()} vertices lie more than {GAP:g} m from all others (first: number "
-            f"{np.flatnonzero(stray)[0]}) and are left out"
-        )
-    return Standing(rotation, scale, stray, tuple(said), tuple(doubts))
+        found.append(f"{stray.sum()} vertices lie metres from all others")
+    return Standing(turn.rotation, unit, stray, tuple(found), turn.doubts + doubts)
 
 
 def standing_as_told(up: str | None, scale: float | None) -> Standing:
@@ -167,24 +159,42 @@ def _connected(places):
     return part
 
 
-def _choose(found: Patches, choice: list[Axis], camera):
-    """(rotation or None, the upright Axis or None, why it is turned or None, a doubt or None)."""
+class _Turn(NamedTuple):
+    rotation: np.ndarray | None = None
+    axis: Axis | None = None  # the upright one, where that is sure enough to measure the height along it
+    why: str | None = None
+    doubts: tuple[tuple[str, str], ...] = ()
+
+
+def _choose(seen: Patches, choice: list[Axis], camera) -> _Turn:
+    """How to turn what is seen, by the directions of `choice`."""
     if not choice:
-        return None, None, None, None
+        return _Turn()
     ups = np.array([axis.up for axis in choice])
     chance, whole = _chances(choice, ups, camera)
     best, straight = int(np.argmax(chance)), int(np.argmax(ups[:, 2]))
     if _degrees(ups[best, 2]) <= SMALL_TURN:
-        return _small_turn(found, choice[best])
+        return _small_turn(seen, choice[best])
     name = _file_axis(ups[best])
-    what = f"{name} is up" if name else "up is " + " ".join(f"{value:.2f}" for value in ups[best])
-    if chance[best] >= SURE and (whole or camera is not None) and _has_walls(found, ups[best]):
-        rotation = rotation_of(name) if name else rotation_to(ups[best])
-        return rotation, choice[best], f"{what}, not z: {_why(choice[best], camera)}; turned", None
-    if chance[straight] >= UNLIKELY and _degrees(ups[straight, 2]) <= SMALL_TURN:
-        return None, choice[straight] if chance[straight] > 0.5 else None, None, None
-    advice = f"if so, give --up={name}" if name else "if so, turn it"
-    return None, None, None, (f"perhaps {what}, not z, which is too unsure to turn it", advice)
+    what = f"{name or ' '.join(f'{value:.2f}' for value in ups[best])} is up, not z"
+    if chance[best] >= SURE and (whole or camera is not None) and _has_walls(seen, ups[best]):
+        why = f"{what} (a floor under {100 * choice[best].floor:.0f} % of it, upright walls"
+        why += ", seen by a camera at the origin)" if camera is not None else ")"
+        return _Turn(rotation_of(name) if name else rotation_to(ups[best]), choice[best], why)
+    unclear = chance[straight] >= UNLIKELY or chance[best] < LIKELY
+    if unclear and _degrees(ups[straight, 2]) <= SMALL_TURN:
+        return _Turn(axis=choice[straight] if chance[straight] > 0.5 else None)
+    advice = f"give --up={name}" if name else "turn it"
+    return _Turn(doubts=((f"perhaps {what}; that is too unsure to turn it", f"if it is so, {advice}"),))
+
+
+def _small_turn(seen, axis) -> _Turn:
+    """As `_choose`, for an axis near +z: turned only where the floor and the walls slant alike."""
+    both = slopes(seen, axis.up)
+    slant = min(_degrees(up[2]) for up in both) if both else 0.0
+    if slant < SLANT or _degrees(both[0] @ both[1]) > AGREE * slant:
+        return _Turn(axis=axis)
+    return _Turn(rotation_to(axis.up), axis, f"floor and walls slant by {_degrees(axis.up[2]):.1f} degrees")
 
 
 def _chances(choice, ups, camera):
@@ -198,15 +208,6 @@ def _chances(choice, ups, camera):
     return chance / chance.sum(), closed > 0
 
 
-def _small_turn(found, axis):
-    """As `_choose`, for an axis near +z: turned only where the floor and the walls slant alike."""
-    both = slopes(found, axis.up)
-    slant = min(_degrees(up[2]) for up in both) if both else 0.0
-    if slant < SLANT or _degrees(both[0] @ both[1]) > AGREE * slant:
-        return None, axis, None, None
-    return rotation_to(axis.up), axis, f"floor and walls slant by {_degrees(axis.up[2]):.1f} degrees; turned", None
-
-
 def _of_file(ups, camera):
     """What the file's axes add to the scores of directions (a, 3)."""
     if camera is not None:
@@ -216,15 +217,10 @@ def _of_file(ups, camera):
     return OF_Z * near_z + OF_Y * near_y
 
 
-def _has_walls(found, up):
-    along = np.abs(found.normal @ up)[found.normal.any(axis=1)]
+def _has_walls(seen, up):
+    along = np.abs(seen.normal @ up)[seen.normal.any(axis=1)]
     few = 0.05 * len(along)
     return (along > 0.98).sum() > few and (along < 0.17).sum() > few
-
-
-def _why(axis, camera):
-    floor = f"a floor under {100 * axis.floor:.0f} % of it, upright walls"
-    return floor + (", seen by a camera at the origin" if camera is not None else "")
 
 
 def _file_axis(up):
@@ -253,23 +249,19 @@ def _nearest(choice, up):
     return near if near is not None and _degrees(near.up @ up) <= SMALL_TURN else None
 
 
-def _unit(found, axis, camera):
-    """(metres in a unit, why it is not 1 or None, a doubt or None)."""
-    if found is None:
-        return 1.0, None, None
-    if camera is not None and np.median(np.abs(found.xyz[:, 2])) > CAMERA_MILLIMETRES:
-        depth = np.median(np.abs(found.xyz[:, 2]))
-        return UNITS["millimetres"], f"millimetres: a depth camera's, half of it nearer than {depth:.0f}", None
-    if axis is None:
-        return 1.0, None, None
-    for name, metres in UNITS.items():
-        height, width = axis.height * metres, axis.width * metres
-        if not (ROOM[0] <= height <= ROOM[1] and WIDTH[0] <= width <= WIDTH[1]):
+def _unit(seen, axis, camera):
+    """(metres in a unit, why that is not 1 or None, doubts)."""
+    depth = np.median(np.abs(seen.xyz[:, 2]))
+    if camera is not None and depth > CAMERA_MILLIMETRES:
+        return UNITS["millimetre"], f"its unit is the millimetre (half of it lies {depth:.0f} from the camera)", ()
+    for name, metres in UNITS.items() if axis else ():
+        if not (ROOM[0] <= axis.height * metres <= ROOM[1] and WIDTH[0] <= axis.width * metres <= WIDTH[1]):
             continue
-        if name in ("inches", "feet") and not _furnished(axis):
-            break
-        return metres, f"{name}: the room is {axis.height:.4g} high, {height:.2f} m; scaled by {metres:g}", None
-    return 1.0, None, None
+        why = f"its unit is the {name} (the room is {axis.height:.4g} high, {axis.height * metres:.2f} m)"
+        if name not in RARE or _furnished(axis):
+            return metres, why, ()
+        return 1.0, None, ((f"perhaps {why}; no furniture tells", f"if it is so, give --scale {metres:g}"),)
+    return 1.0, None, ()
 
 
 def _furnished(axis):

@@ -4,7 +4,8 @@
 
 --out has all that the input has, in the same order, and for each vertex `label`, the id of its class, and as red, green
 and blue the class's colour. What the input had under these names is kept as input_label, input_red, ... The
-network expects rooms in metres with +z up, as ScanNet's: --scale and --up tell of others, and are not applied to --out.
+network expects rooms in metres with +z up, as ScanNet's. What the file has instead is found where the evidence is
+strong, and told; --up and --scale say it, --as-is takes the file as it is. Nothing of it is applied to --out.
 It also expects about the density that it was trained on: of a denser cloud, --spacing predicts a part for all.
 """
 
@@ -32,12 +33,11 @@ from data.page import PageError, need_plotly, write_page
 from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, read_ply, vertex_normals
 from data.scans import ScanError
 from data.scenes import Scene
+from data.standing import UPS, Standing, find_standing, placed_upright, standing_as_told, turned
 from training import checkpoint
 from training.arguments import choose_device, whole_number
 from training.inference import run_scene
 from training.stopping import error_line
-
-UPS = ("x", "y", "z", "-x", "-y", "-z")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,8 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, type=Path, help="PLY mesh or points, binary or ASCII")
     parser.add_argument("--out", type=Path, help="PLY to write (default: <input>_pred.ply)")
     parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
-    parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
-    parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
+    parser.add_argument("--scale", type=float, help="metres in a unit of the input: 0.001 for millimetres")
+    parser.add_argument("--up", choices=UPS, help="the input's upward axis; --up=-z for a negative one")
+    as_is = "look for no other axis or unit, and leave no vertex out"
+    parser.add_argument("--as-is", action="store_true", help=as_is)
     parser.add_argument(
         "--spacing", type=float, help="metres: vertices in a cube of this edge are as one (default: as trained)"
     )
@@ -86,11 +88,13 @@ def _run(args: argparse.Namespace) -> int:
     if not {*features} <= POINT_FEATURES.keys() or channels_of(features) != model.config.extra_channels:
         raise checkpoint.CheckpointError(f"{args.checkpoint}: its features {features} are not those of its network")
     ply = read_ply(args.input, any_lists=True)
-    xyz, seen = coordinates(args.input, ply, args.scale, args.up)
-    fields = {name: field(name, args.input, ply, seen, args.up) for name in fields_of(features)}
+    xyz, seen, standing = coordinates(args.input, ply, args.up, args.scale, args.as_is)
+    fields = {name: field(name, args.input, ply, seen, standing) for name in fields_of(features)}
     points = points_of(Scene(args.input.stem, xyz, **fields), features)
 
     ops.use(args.ops)
+    if standing.found:
+        print(f"{args.input}: {'; '.join(standing.found)}; taken so (--as-is: as the file has it)")
     print(
         f"device {device}, {ops.describe()}\n{args.input}: {len(seen)} vertices, {sizes(xyz)} m, weights "
         f"{checkpoint.weights_sha256(model)[:8]}"
@@ -99,10 +103,13 @@ def _run(args: argparse.Namespace) -> int:
     first, cube = chunks.cubes(xyz, spacing)
     if spacing:
         print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
-    if not seen.all():
-        print(f"warning: {np.sum(~seen)} vertices have NaN or infinite coordinates: they get label {space.id_of[0]}")
-    for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
+    for warning in warnings(args, ply, xyz, first, seen, standing, config["spacing"]):
         print(f"warning: {warning}")
+    strays = 0 if standing.stray is None else int(standing.stray.sum())
+    if missing := np.sum(~seen) - strays:
+        print(f"warning: {missing} vertices have NaN or infinite coordinates: they get label {space.id_of[0]}")
+    if strays:
+        print(f"{strays} vertices are left out: they get label {space.id_of[0]}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -119,7 +126,7 @@ def _run(args: argparse.Namespace) -> int:
     print(f"{class_summary(classes, space)}\n{out}")
     if args.html:
         try:
-            own = field("colour", args.input, ply, seen, args.up)
+            own = field("colour", args.input, ply, seen, standing)
         except ScanError as error:
             own = None
             print(f"note: the page has no colours ({error})")
@@ -133,7 +140,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _refuse_flags(args: argparse.Namespace, out: Path) -> str:
     """What is wrong with the flags, or ""."""
-    if not 0 < args.scale < float("inf"):
+    if args.scale is not None and not 0 < args.scale < float("inf"):
         return f"--scale is {args.scale}; it has to be a positive number"
     if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
         return f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m"
@@ -152,28 +159,41 @@ def _refuse_flags(args: argparse.Namespace, out: Path) -> str:
     return ""
 
 
-def coordinates(path: Path, ply: PlyData, scale: float, up: str) -> tuple[np.ndarray, np.ndarray]:
-    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices (V,) bool that have finite coordinates."""
+def coordinates(
+    path: Path, ply: PlyData, up: str | None = None, scale: float | None = None, as_is: bool = False
+) -> tuple[np.ndarray, np.ndarray, Standing]:
+    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices seen (V,) bool, and how they stood.
+
+    Vertices without finite coordinates are not seen, nor those that lie metres from all others. up, scale: None to
+    find out, unless `as_is`. Raises ScanError.
+    """
     original = np.stack([ply_column(path, ply, "vertex", axis, "fiu") for axis in "xyz"], axis=1)
     seen = np.isfinite(original).all(axis=1)
     if not seen.any():
         raise ScanError(f"{path}: there is no vertex with finite coordinates")
-    xyz = turned(original[seen].astype(np.float64) * scale, up)
-    xyz -= xyz.min(axis=0)  # in float64: coordinates on the globe have no millimetres left in float32
+    xyz = original[seen].astype(np.float64)
+    standing = standing_as_told(up, scale) if as_is else find_standing(xyz, triangles_of(path, ply, seen), up, scale)
+    if standing.stray is not None:
+        xyz, seen[seen] = xyz[~standing.stray], ~standing.stray
+    xyz = placed_upright(xyz, standing)
+    xyz = xyz - xyz.min(axis=0)  # in float64: coordinates on the globe have no millimetres left in float32
     if xyz.max() > MAX_EXTENT:
-        advice = "if they are in millimetres, give --scale 0.001; if a few vertices are far away, remove them"
+        advice = "if they are in millimetres, give --scale 0.001; " if scale is None else ""
+        advice += "if a few vertices are far away, remove them"
         raise ScanError(f"{path}: the coordinates span {sizes(xyz)} m; rooms are expected. {advice}")
-    return xyz.astype(np.float32), seen
+    return xyz.astype(np.float32), seen, standing
 
 
-def turned(vectors: np.ndarray, up: str) -> np.ndarray:
-    """(V, 3) with the axis `up` as +z: a rotation, no mirror."""
-    axis = "xyz".index(up[-1])
-    vectors = np.roll(vectors, 2 - axis, axis=1)
-    return vectors * (1, -1, -1) if up[0] == "-" else vectors
+def triangles_of(path: Path, ply: PlyData, seen: np.ndarray) -> np.ndarray | None:
+    """(F, 3) of the vertices seen (V,), numbered among themselves; None for a cloud, or faces that are no triangles."""
+    try:
+        triangles = ply_triangles(path, ply, len(seen))
+    except ScanError:
+        return None
+    return (np.cumsum(seen) - 1)[triangles[seen[triangles].all(axis=1)]]
 
 
-def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.ndarray:
+def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, standing: Standing) -> np.ndarray:
     """(n, ...) of a scene's field that the network's features are made from, of the vertices `seen` (V,)."""
     vertex = ply["vertex"]
     columns, notes = {}, []
@@ -191,13 +211,18 @@ def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.
         raise ScanError(f"{path}: the network takes a {name} of each vertex; {text}")
     for note in notes:
         print(f"note: {note}")
-    return turned(np.nan_to_num(values), up).astype(np.float32) if name == "normal" else values
+    if name == "normal":
+        return turned(np.nan_to_num(values), standing.rotation).astype(np.float32)
+    return values
 
 
-def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:
+def warnings(args, ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray, standing, spacing) -> list[str]:
     """What to tell of the input. xyz (n, 3): of the vertices `seen` (V,); the network is given the `first` (k,)."""
-    step = scale * coordinate_step([ply["vertex"][axis][seen] for axis in "xyz"])
-    return [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up, first)]
+    step = standing.scale * coordinate_step([ply["vertex"][axis][seen] for axis in "xyz"])
+    values = {"--scale": args.scale, "--spacing": args.spacing}
+    given = tuple(flag for flag, value in values.items() if value is not None)
+    doubts = (*standing.doubts, *oddities(xyz, step, given, first, spacing or None))
+    return [f"{what}: {advice}" for what, advice in doubts]
 
 
 def class_summary(classes: np.ndarray, space: LabelSpace) -> str:
