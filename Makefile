@@ -15,7 +15,7 @@ COCO_INSTALLED := .venv-coco/installed
 OLDEST_PYTHON ?= $(shell for p in python3.10 python3.11 python3.12; do $$p -c "" 2>/dev/null && echo $$p && break; done)
 OLDEST := $(shell sed -n 's/^\(numpy\|h5py\|plyfile\|tqdm\)>=/\1==/p' requirements.txt)
 NO_TORCH := $(addsuffix .py,$(addprefix tests/data/test_,atomic_write augment chunks coloured_ply fuzz labels metrics oddities \
-    preprocessing s3dis scannet scenes)) tests/data/rooms/test_rooms.py
+    preprocessing s3dis scannet scenes standing)) tests/data/rooms/test_rooms.py
 COCO_TESTS := $(addprefix tests/,models/test_insert.py models/test_mask_rcnn.py data/test_coco.py scripts/coco/test_train_coco.py)
 
 .PHONY: demo test test-oldest test-oldest-torch oldest-python faults test-gpu-compile test-page test-coco clean

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.labels import LabelError, LabelSpace, histogram, name_width
-from data.oddities import Oddity, oddities
+from data.oddities import Oddity, odd_scan
 from data.ply import in_place, near_origin, vertex_normals
 from data.scans import Scan, ScanError, named_categories
 from data.scenes import (
@@ -259,7 +259,7 @@ def preprocess(task: Task, options: Options) -> Outcome:
             raise ScanError(f"{task.path}: has neither normals nor faces to compute them from; leave out --normals")
         normal = vertex_normals(xyz, scan.faces)
     scene = Scene(task.scan_id, xyz, scan.label, scan.colour, normal, scan.intensity, scan.faces, offset)
-    outcome.odd, outcome.offset = oddities(xyz, scan.step), offset
+    outcome.odd, outcome.offset = odd_scan(xyz, scan.step, scan.faces), offset
     blank = sum(counts.get(id, 0) for id in options.space.unannotated) / len(xyz)
     if labelled and blank > MOSTLY_BLANK:
         what = f"{100 * blank:.0f} % of its vertices are not annotated"

@@ -6,9 +6,11 @@
 --out is a PLY file with all that the input has, in the same order, and for each vertex `label`, the id of its class,
 `confidence`, how sure the network is of it from 0 to 1, and as red, green and blue the class's colour. What the input
 had under these names is kept as input_label, input_red, ... Of a LAS or LAZ file one of these is written as well,
-beside it, with label and confidence as extra dimensions. The network expects rooms in metres with +z up, as ScanNet's:
---scale and --up tell of others, and are not applied to --out. It also expects about the density that it was trained on:
-of a denser cloud, --spacing predicts a part for all.
+beside it, with label and confidence as extra dimensions.
+
+The network expects rooms in metres with +z up, as ScanNet's. What the file has instead is found where the evidence is
+strong, and told; --up and --scale say it, --as-is takes the file as it is. Nothing of it is applied to --out. It also
+expects about the density that it was trained on: of a denser cloud, --spacing predicts a part for all.
 
 Of several files, or of folders and those below, --out, --html and --logits are folders. A scan that cannot be predicted
 costs one line and the exit status 1; the others go on.
@@ -25,27 +27,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from plyfile import PlyData
 
 import ops
 from data import chunks
 from data.atomic_write import replacing
 from data.coloured_ply import with_prediction, write_ply
-from data.columns import KEPT, NAMES, PREDICTED, values_of
+from data.columns import PREDICTED
 from data.features import fields_of
 from data.formats.as_ply import outputs, read_input
 from data.formats.las import write_las
-from data.formats.plys import colours_from_faces
 from data.formats.reading import READERS
 from data.formats.text import TEXT
 from data.inputs import find_inputs, refuse_outputs
 from data.labels import LabelSpace, name_width
 from data.logits import write_logits
-from data.oddities import oddities, sizes
+from data.oddities import sizes
 from data.page import PageError, need_plotly, write_page
-from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, vertex_normals
+from data.placed import field, place, warnings
 from data.scans import ScanError
 from data.scenes import Scene
+from data.standing import UPS
 from data.tiles import VOTES
 from training import checkpoint
 from training.arguments import choose_device, whole_number
@@ -54,7 +55,6 @@ from training.stopping import error_line
 
 ENDINGS = [ending for ending in READERS if ending not in TEXT]  # looked for in folders; text may be anything
 DOUBTFUL = 0.5  # confidence, below which vertices are counted
-UPS = ("x", "y", "z", "-x", "-y", "-z")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--las-classification", action="store_true", help=classification)
     parser.add_argument("--html", type=Path, help="also write a page to look at, which needs no network")
     parser.add_argument("--logits", type=Path, help="also write what the network says of every class, as NPZ")
-    parser.add_argument("--scale", type=float, default=1.0, help="metres in a unit of the input: 0.001 for millimetres")
-    parser.add_argument("--up", choices=UPS, default="z", help="the input's upward axis; --up=-z for a negative one")
+    parser.add_argument("--scale", type=float, help="metres in a unit of the input: 0.001 for millimetres")
+    parser.add_argument("--up", choices=UPS, help="the input's upward axis; --up=-z for a negative one")
+    as_is = "look for no other axis or unit, and leave no vertex out"
+    parser.add_argument("--as-is", action="store_true", help=as_is)
     parser.add_argument(
         "--spacing", type=float, help="metres: vertices in a cube of this edge are as one (default: as trained)"
     )
@@ -145,7 +147,7 @@ def _attempt(job: Job, network: Network, device: torch.device, args: argparse.Na
 
 def choose_jobs(args: argparse.Namespace) -> tuple[list[Job], bool]:
     """What is to be done, and whether it is of several scans. Raises ValueError for flags that cannot be."""
-    if not 0 < args.scale < float("inf"):
+    if args.scale is not None and not 0 < args.scale < float("inf"):
         raise ValueError(f"--scale is {args.scale}; it has to be a positive number")
     if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
         raise ValueError(f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m")
@@ -174,9 +176,9 @@ def predict_file(job: Job, network: Network, device: torch.device, args: argpars
     """Read a scan, predict it and write what is asked for. Raises ScanError, OSError, CheckpointError."""
     path, space = job.input, network.space
     ply, notes, left_out = read_input(path)
-    xyz, seen = coordinates(path, ply, args.scale, args.up, left_out)
-    names = fields_of(network.inputs["features"])
-    scene = Scene(path.name, xyz, **{name: field(name, path, ply, seen, args.up) for name in names})
+    placed = place(path, ply, left_out, args.up, args.scale, args.as_is)
+    xyz, seen = placed.xyz, placed.seen
+    scene = Scene(path.name, xyz, **{name: field(placed, name) for name in fields_of(network.inputs["features"])})
     print(f"{path}: {len(seen)} vertices, {sizes(xyz)} m", flush=True)
     spacing = network.inputs["spacing"] if args.spacing is None else args.spacing
     first, cube = chunks.cubes(xyz, spacing)
@@ -184,11 +186,10 @@ def predict_file(job: Job, network: Network, device: torch.device, args: argpars
         print(f"one vertex in each cube of {spacing:g} m is predicted: {len(first)}")
     for note in notes:
         print(f"note: {note}")
-    if not seen.all():
-        what = "have NaN or infinite coordinates" if left_out is None else "are faint splats, or have no coordinates"
-        print(f"warning: {np.sum(~seen)} vertices {what}: they get label {space.id_of[0]}")
-    for warning in warnings(ply, xyz, first, seen, args.scale, args.up):
+    given = tuple(f"--{flag}" for flag in ("scale", "spacing") if getattr(args, flag) is not None)
+    for warning in warnings(placed, first, given, network.inputs["spacing"] or None):
         print(f"warning: {warning}")
+    _tell_left_out(placed, left_out, space.id_of[0])
     classes, confidence = np.zeros(len(seen), np.uint16), np.zeros(len(seen), np.float32)
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
@@ -209,82 +210,40 @@ def predict_file(job: Job, network: Network, device: torch.device, args: argpars
         raise ScanError(f"{job.out}: cannot be written ({error.strerror}); {advice}") from error
     print(f"{class_summary(classes, space)}\n{confidence_summary(found.confidence, network)}")
     print(*filter(None, [job.out, job.las]), sep="\n")
-    _write_more(job, found, network, ply, xyz, seen, args.up)
+    _write_more(job, found, network, placed)
 
 
-def _write_more(job, found, network, ply, xyz, seen, up):
+def _tell_left_out(placed, left_out, label):
+    """How the scan stands, if not as expected, and how many vertices get no class."""
+    standing, seen = placed.standing, placed.seen
+    if standing.found:
+        print(f"{placed.path}: {'; '.join(standing.found)}; taken so (--as-is: as the file has it)")
+    strays = 0 if standing.stray is None else int(standing.stray.sum())
+    if missing := np.sum(~seen) - strays:
+        what = "have NaN or infinite coordinates" if left_out is None else "are faint splats, or have no coordinates"
+        print(f"warning: {missing} vertices {what}: they get label {label}")
+    if strays:
+        print(f"{strays} vertices are left out: they get label {label}")
+
+
+def _write_more(job, found, network, placed):
     """The logits and the page, where they are asked for. Raises ScanError."""
     flag, path = "--logits", job.logits
     try:
         if job.logits:
-            write_logits(path, found.logits, found.row, seen, network.space, network.temperature or 1.0)
+            write_logits(path, found.logits, found.row, placed.seen, network.space, network.temperature or 1.0)
             print(path)
         flag, path = "--html", job.html
         if job.html:
             try:
-                own = field("colour", job.input, ply, seen, up)
+                own = field(placed, "colour")
             except ScanError as error:
                 own = None
                 print(f"note: the page has no colours ({error})")
-            said = write_page(path, job.input.name, xyz, network.space, {"prediction": found.classes}, own)
+            said = write_page(path, job.input.name, placed.xyz, network.space, {"prediction": found.classes}, own)
             print(path, *filter(None, [said]), sep=": ")
     except OSError as error:
         raise ScanError(f"{flag} {path}: cannot be written ({error.strerror}); {job.out} is whole") from error
-
-
-def coordinates(
-    path: Path, ply: PlyData, scale: float, up: str, left_out: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """xyz (n, 3) float32 in metres from the minimum, +z up, of the vertices (V,) bool that have finite coordinates and
-    are not left out (V,)."""
-    original = np.stack([ply_column(path, ply, "vertex", axis, "fiu") for axis in "xyz"], axis=1)
-    seen = np.isfinite(original).all(axis=1)
-    if left_out is not None:
-        seen &= ~left_out
-    if not seen.any():
-        raise ScanError(f"{path}: there is no vertex with finite coordinates")
-    xyz = turned(original[seen].astype(np.float64) * scale, up)
-    xyz -= xyz.min(axis=0)  # in float64: coordinates on the globe have no millimetres left in float32
-    if xyz.max() > MAX_EXTENT:
-        advice = "if they are in millimetres, give --scale 0.001; if a few vertices are far away, remove them"
-        raise ScanError(f"{path}: the coordinates span {sizes(xyz)} m; rooms are expected. {advice}")
-    return xyz.astype(np.float32), seen
-
-
-def turned(vectors: np.ndarray, up: str) -> np.ndarray:
-    """(V, 3) with the axis `up` as +z: a rotation, no mirror."""
-    axis = "xyz".index(up[-1])
-    vectors = np.roll(vectors, 2 - axis, axis=1)
-    return vectors * (1, -1, -1) if up[0] == "-" else vectors
-
-
-def field(name: str, path: Path, ply: PlyData, seen: np.ndarray, up: str) -> np.ndarray:
-    """(n, ...) of a scene's field that the network's features are made from, of the vertices `seen` (V,)."""
-    vertex = ply["vertex"]
-    if name == "colour" and (colour := colours_from_faces(path, ply)) is not None:
-        return colour[seen]
-    columns, notes = {}, []
-    for key in (key for names in NAMES[name] for key in names):
-        stored = KEPT + key if KEPT + key in vertex else key  # the scan's own, where that beside it is a prediction's
-        if stored in vertex:
-            columns[key] = vertex[stored][seen]
-    values = values_of(name, path, columns, int(seen.sum()), notes)
-    if values is None and name == "normal" and len(faces := ply_triangles(path, ply, len(vertex))):
-        values = vertex_normals(np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64), faces)[seen]
-    if values is None:
-        wanted = " or ".join(", ".join(names) for names in NAMES[name])
-        more = ", or the mesh its triangles" if name == "normal" else ""
-        text = "; ".join(notes) if notes else f"give the vertices {wanted}{more}"
-        raise ScanError(f"{path}: the network takes a {name} of each vertex; {text}")
-    for note in notes:
-        print(f"note: {note}")
-    return turned(np.nan_to_num(values), up).astype(np.float32) if name == "normal" else values
-
-
-def warnings(ply: PlyData, xyz: np.ndarray, first: np.ndarray, seen: np.ndarray, scale: float, up: str) -> list[str]:
-    """What to tell of the input. xyz (n, 3): of the vertices `seen` (V,); the network is given the `first` (k,)."""
-    step = scale * coordinate_step([ply["vertex"][axis][seen] for axis in "xyz"])
-    return [f"{what}: {advice}" for what, advice in oddities(xyz, step, scale, up, first)]
 
 
 def class_summary(classes: np.ndarray, space: LabelSpace) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from data import metrics
 from data.labels import LabelSpace
 from data.tiles import SceneTiles
 from models.pointnet2 import PointNet2
 from training import checkpoint
+from training.progress import tracked
 
 LEAST_PROBABILITY = 1e-6  # so that each has a logarithm
 # Draws at a time. On the CPU the activations of one stay in the cache: 8 together take 1.7 x as long
@@ -57,7 +57,7 @@ def run_scene(
     batch_size = batch_size or default_batch_size(device)
     score = SceneScore(scene, space)
     starts = range(0, len(score.crops), batch_size)
-    for start in tqdm(starts, desc=scene.name, unit="batch", leave=False, disable=silent or None):
+    for start in tracked(starts, scene.name, "batches", silent):
         crops = score.crops[start : start + batch_size]
         run_batch(model, [(score, scene.points_of(crop)) for crop in crops], batch_size, device)
     return score

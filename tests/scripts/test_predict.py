@@ -11,8 +11,11 @@ from plyfile import PlyData, PlyElement
 from data.coloured_ply import UNLABELLED, write_coloured
 from data.features import points_of
 from data.labels import SCANNET20
+from data.placed import Placed, field
+from data.rooms import rooms
 from data.rooms.meshes import box_mesh
 from data.scenes import Scene
+from data.standing import UPS, Standing, rotation_of
 from models import pointnet2
 from scripts import predict
 from training import checkpoint, inference
@@ -52,6 +55,13 @@ def room():
     """A room of 4 m x 3 m x 2.2 m, z = 0 the floor: vertices (V, 3) float32 and triangles."""
     shell = box_mesh(np.array([4.0, 3.0, 2.2]), np.full(3, 0.3), np.random.default_rng(0), inside_out=True)
     return shell.xyz.astype(np.float32), shell.faces
+
+
+@pytest.fixture(scope="module")
+def furnished():
+    """(V, 3) float64 of a room with furniture, its lowest vertex at 0."""
+    xyz, *_ = rooms.mesh_room(rooms.plan_room(3, "train", 2), np.random.default_rng(0))
+    return xyz - xyz.min(axis=0)
 
 
 @pytest.fixture
@@ -138,7 +148,7 @@ def test_what_the_prediction_takes_the_place_of_is_kept_once(by_height, room, ru
         (tmp_path / "out.ply").rename(tmp_path / "in.ply")
 
 
-@pytest.mark.parametrize("up", predict.UPS)
+@pytest.mark.parametrize("up", UPS)
 def test_scale_and_up_tell_of_other_coordinates(by_height, room, run, tmp_path, up):
     """Millimetres, 500 km and 5000 km from the origin, as integers and on any side: the labels are the room's."""
     axis, sign = "xyz".index(up[-1]), -1 if up[0] == "-" else 1
@@ -157,35 +167,42 @@ def test_scale_and_up_tell_of_other_coordinates(by_height, room, run, tmp_path, 
     assert np.array_equal(run(by_height, f"--up={up}")[1]["vertex"]["label"], out["vertex"]["label"])
 
 
-@pytest.mark.parametrize("up", predict.UPS)
-def test_turning_is_no_mirror(up):
-    basis = predict.turned(np.eye(3), up)
-    assert np.linalg.det(basis) == pytest.approx(1)
-    upward = np.eye(3)["xyz".index(up[-1])] * (-1 if up[0] == "-" else 1)
-    assert np.array_equal(predict.turned(upward[None], up)[0], [0, 0, 1])
+def written(path, xyz):
+    PlyData([element("vertex", dict(zip("xyz", xyz.T, strict=True)))]).write(path)
 
 
 @pytest.mark.parametrize(
-    ("change", "warning"),
+    ("change", "flags", "warning"),
     [
-        (lambda xyz: xyz, None),
-        (lambda xyz: xyz * 100, r"220 m is tall for a room: if these are centimetres, give --scale 0.01$"),
-        (lambda xyz: xyz / 10, r"0.4 x 0.3 x 0.22 m is small for a room"),
-        (lambda xyz: xyz[:, [1, 2, 0]], r"the largest flat area faces y, not z: if y is up, give --up=y"),
-        (lambda xyz: xyz[:, [2, 0, 1]], r"the largest flat area faces x, not z: if x is up, give --up=x"),
-        (lambda xyz: xyz + np.float32(4e6), r"its coordinates have steps of 0.25 m: export them as double"),
+        (lambda xyz: xyz, [], None),
+        (lambda xyz: xyz / 10, [], r"0.4 x 0.3 x 0.22 m is small for a room"),
+        (lambda xyz: xyz / 10, ["--scale", "1"], None),
+        (lambda xyz: xyz * 10, ["--as-is"], r"22 m is tall for a room: if its unit is the foot, give --scale 0.3048"),
+        (lambda xyz: xyz + np.float32(4e6), [], r"its coordinates have steps of 0.25 m: export them as double"),
     ],
-    ids=["as it should be", "centimetres", "decimetres", "y up", "x up", "on the globe"],
+    ids=["as it should be", "decimetres", "as given", "feet", "on the globe"],
 )
-def test_what_is_odd_is_said(room, change, warning):
-    xyz = change(room[0] if warning else room[0][:2000])
-    ply = PlyData([element("vertex", dict(zip("xyz", xyz.T, strict=True)))])
-    points, seen = predict.coordinates("in.ply", ply, 1.0, "z")
-    found = predict.warnings(ply, points, np.arange(len(points)), seen, 1.0, "z")
-    if warning is None:
-        assert found == []
-    else:
-        assert any(re.search(warning, line) for line in found), found
+def test_what_is_odd_is_said(by_height, room, run, tmp_path, change, flags, warning):
+    written(tmp_path / "in.ply", change(room[0]))
+    code, _, said = run(by_height, *flags)
+    warnings = [line for line in said.splitlines() if line.startswith("warning")]
+    assert code == 0 and len(warnings) == (warning is not None), said
+    assert warning is None or re.search(f"warning: {warning}", said), said
+
+
+def test_how_the_input_stands_is_found_told_and_applied(by_height, furnished, run, tmp_path):
+    """Centimetres, y up, and a stray: the labels are the upright room's. What is told is not looked for."""
+    xyz, low = furnished[:, [0, 2, 1]] * [100, 100, -100], furnished[:, 2] < 0.01
+    written(tmp_path / "in.ply", np.concatenate([xyz, [[90000.0, 0, 0]]]))
+    code, out, said = run(by_height)
+    assert code == 0 and "warning" not in said
+    assert re.search(r"in.ply: y is up, not z \(.*\); its unit is the centimetre \(.*\); 1 vertices lie metres", said)
+    assert np.array_equal(out["vertex"]["label"], [*np.where(low, FLOOR, WALL), 0])
+    assert "1 vertices are left out: they get label 0" in said
+    code, _, said = run(by_height, "--as-is")
+    assert code == 1 and "the coordinates span 9" in said and "is up" not in said
+    code, _, said = run(by_height, "--up=-y", "--scale", "0.01")
+    assert code == 0 and "is up" not in said and "unit" not in said and "warning" not in said
 
 
 def test_points_without_coordinates_get_no_class(by_height, room, run, tmp_path):
@@ -253,15 +270,15 @@ def test_point_features(room, run, tmp_path, features):
     assert code == 0 and np.array_equal(first["vertex"]["label"], again["vertex"]["label"])
     every = np.ones(len(xyz), dtype=bool)
     if "colour" in features:
-        scene = Scene("in", xyz, colour=predict.field("colour", "in.ply", again, every, "z"))
+        scene = Scene("in", xyz, colour=field(Placed("in.ply", again, xyz, every, Standing()), "colour"))
         values = points_of(scene, ["colour"])[:, 3:]
         assert values.dtype == np.float32 and np.allclose(255 * values, colour)
     if "normal" in features:
-        floor = predict.field("normal", "in.ply", again, every, "z")[(xyz[:, 2] < 0.01)]
+        floor = field(Placed("in.ply", again, xyz, every, Standing()), "normal")[(xyz[:, 2] < 0.01)]
         assert np.median(floor[:, 2]) == pytest.approx(1)
-        assert np.median(predict.field("normal", "in.ply", again, every, "x")[xyz[:, 2] < 0.01][:, 1]) == pytest.approx(
-            1
-        )
+        assert np.median(
+            field(Placed("in.ply", again, xyz, every, Standing(rotation_of("x"))), "normal")[xyz[:, 2] < 0.01][:, 1]
+        ) == pytest.approx(1)
         polygons = element("face", {"vertex_indices": objects([*faces.astype("i4"), np.arange(16, dtype="i4")])})
         PlyData([again["vertex"], polygons]).write(tmp_path / "in.ply")
         code, _, said = run(tmp_path / "export")
@@ -287,7 +304,7 @@ def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_pa
 def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, run, tmp_path, monkeypatch, capsys):
     source, out = tmp_path / "in.ply", tmp_path / "out.ply"
     write_coloured(source, room[0] * 1000, np.zeros(room[0].shape, np.uint8), room[1])
-    code, written, said = run(network)
+    code, written, said = run(network, "--as-is")
     assert (code, written) == (1, None) and "in.ply: the coordinates span 4000 x 3000 x 2200 m" in said
     assert "--scale 0.001" in said
     write_coloured(source, room[0], np.zeros(room[0].shape, np.uint8), room[1])
