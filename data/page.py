@@ -16,6 +16,7 @@ from data.labels import LabelSpace
 MOST_POINTS = 300_000  # shown; more are slow on a laptop
 SIZE = 2.5  # pixels
 EYE = (0.8, -0.8, 1.1)  # from above a corner; the scan is about 1 across
+SURE = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "showscale": True}  # of confidences; the colour-blind tell them
 INSTALL = "pip install -r scripts/requirements-formats.txt"
 FOOTER = "Drawn by plotly.js (MIT licence, Plotly, Inc.), which is a part of this file."
 
@@ -37,6 +38,7 @@ def write_page(
     space: LabelSpace,
     classes: Mapping[str, np.ndarray],
     colour: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
 ) -> str:
     """Write the page of a scan, with a button for each way to colour it; classes are switched in its legend.
 
@@ -44,6 +46,7 @@ def write_page(
         xyz: (V, 3) m. space: of the classes.
         classes: (V,) int classes by name of the button, such as "prediction" and "ground truth".
         colour: (V, 3) uint8, the scan's own, shown as "colours".
+        confidence: (V,) in [0, 1], of the first of `classes`, shown as "confidence".
 
     Returns what is to be said of it, or "". Raises PageError without plotly, OSError if it cannot be written.
     """
@@ -58,6 +61,8 @@ def write_page(
     if colour is not None:
         views["colours"] = [_trace(go, points, "scan", _hex(colour[shown]))]
     views |= {name: _by_class(go, points, of_vertex, shown, space) for name, of_vertex in classes.items()}
+    if confidence is not None:
+        views["confidence"] = [_trace(go, points, "confidence", confidence[shown].astype(np.float32), SURE)]
 
     figure = go.Figure([trace for traces in views.values() for trace in traces])
     start = next(iter([*classes, *views]))
@@ -105,9 +110,9 @@ def _by_class(go, points, of_vertex, shown, space):
     ]
 
 
-def _trace(go, points, name, colour):
+def _trace(go, points, name, colour, scale=None):
     x, y, z = points.T
-    marker = {"size": SIZE, "color": colour}
+    marker = {"size": SIZE, "color": colour, **(scale or {})}
     return go.Scatter3d(x=x, y=y, z=z, mode="markers", name=name, marker=marker, hoverinfo="name", legendrank=1)
 
 

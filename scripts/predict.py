@@ -240,7 +240,8 @@ def _write_more(job, found, network, placed):
             except ScanError as error:
                 own = None
                 print(f"note: the page has no colours ({error})")
-            said = write_page(path, job.input.name, placed.xyz, network.space, {"prediction": found.classes}, own)
+            views = {"prediction": found.classes}
+            said = write_page(path, job.input.name, placed.xyz, network.space, views, own, found.confidence)
             print(path, *filter(None, [said]), sep=": ")
     except OSError as error:
         raise ScanError(f"{flag} {path}: cannot be written ({error.strerror}); {job.out} is whole") from error

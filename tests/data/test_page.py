@@ -38,7 +38,8 @@ def values(array):
 def written(tmp_path):
     colour = RNG.integers(0, 256, (500, 3)).astype(np.uint8)
     classes = {"prediction": CLASSES, "ground truth": np.ones(500, int)}
-    said = page.write_page(tmp_path / "new" / "p.html", "a <b> & c", XYZ, SCANNET20, classes, colour)
+    sure = RNG.random(500).astype(np.float32)
+    said = page.write_page(tmp_path / "new" / "p.html", "a <b> & c", XYZ, SCANNET20, classes, colour, sure)
     assert said == ""
     return tmp_path / "new" / "p.html"
 
@@ -46,11 +47,13 @@ def written(tmp_path):
 def test_every_point_is_there_in_every_view(written):
     traces, layout = figure_of(written)
     buttons = layout["updatemenus"][0]["buttons"]
-    assert [b["label"] for b in buttons] == ["colours", "prediction", "ground truth"]
+    assert [b["label"] for b in buttons] == ["colours", "prediction", "ground truth", "confidence"]
     for button in buttons:
         shown = [t for t, visible in zip(traces, button["args"][0]["visible"], strict=True) if visible]
         points = np.concatenate([np.stack([values(t[axis]) for axis in "xyz"], 1) for t in shown])
         assert len(points) == 500 and np.allclose(np.sort(points, 0), np.sort(XYZ - XYZ.mean(0), 0), atol=1e-5)
+    sure = values(traces[-1]["marker"]["color"])
+    assert sure.shape == (500,) and 0 <= sure.min() < 0.1 < 0.9 < sure.max() <= 1
     prediction = [t["name"] for t, v in zip(traces, buttons[1]["args"][0]["visible"], strict=True) if v]
     share = 100 * np.mean(CLASSES == 2)
     assert f"floor {share:.1f} %" in prediction and len(prediction) == 3
@@ -99,14 +102,14 @@ def test_a_browser_draws_it_and_its_buttons_work(written):
     with browser:
         browser.get(written.as_uri())
         shots = []
-        for button in (None, "colours", "ground truth"):
+        for button in (None, "colours", "ground truth", "confidence"):
             if button:
                 (found,) = [b for b in browser.find_elements("css selector", ".updatemenu-button") if b.text == button]
                 found.click()
             shown = "return [...document.getElementById('scan')._fullData].filter(t => t.visible === true).length"
-            assert browser.execute_script(shown) == {None: 3, "colours": 1, "ground truth": 1}[button]
+            assert browser.execute_script(shown) == {None: 3, "colours": 1, "ground truth": 1, "confidence": 1}[button]
             time.sleep(2)
             shots.append(browser.get_screenshot_as_png())
-        assert len(set(shots)) == 3, "every view looks different"
+        assert len(set(shots)) == 4, "every view looks different"
         severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
         assert not severe
