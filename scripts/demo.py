@@ -56,10 +56,10 @@ def main() -> int:
     return 0
 
 
-def room_commands(scans: Path, data: Path, flags: str) -> list[str]:
-    """Make generated rooms and preprocess them. flags: of make_synthetic.py."""
+def room_commands(scans: Path, data: Path, flags: str, style: str = "plain") -> list[str]:
+    """Make generated rooms and preprocess them. style, flags: of make_synthetic.py."""
     return [
-        f"scripts/make_synthetic.py --style plain --out {scans} {flags}",
+        f"scripts/make_synthetic.py --style {style} --out {scans} {flags}",
         f"scripts/preprocess_scannet.py --scans {scans} --out {data} "
         f"--labels {scans}/scannetv2-labels.combined.tsv --splits {scans}/splits",
     ]
