@@ -39,8 +39,8 @@ def read_text(path: Path) -> Stored:
             is_utf16 = stream.read(2) in UTF16
         raise ValueError("it is UTF-16; save it as UTF-8" if is_utf16 else "it has no line of three numbers or more")
     skipped, row, names, encoding = first
-    if (wide := len(_words(row))) > MOST_COLUMNS:
-        raise ValueError(f"it has {wide} columns, more than {MOST_COLUMNS}; leave out what is not needed")
+    if (wide := len(_words(row))) > MOST_COLUMNS:  # of those before HEAD
+        raise ValueError(f"it has more than {MOST_COLUMNS} columns; leave out what is not needed")
     delimiter = next((mark for mark in ";," if mark in row), None)
     if "," in row and any(len(_words(part)) > 1 for part in row.split(delimiter)):  # more in it than one number
         raise ValueError("it has decimal commas, or two marks between numbers; write 0.5 with a point, and one mark")

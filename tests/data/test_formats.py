@@ -351,7 +351,7 @@ def test_names_of_a_table(tmp_path, kind, delimiter):
         ("1,5;2,5;3,5\n", "decimal commas"),
         ("1,5\t2,5\t3,5\n", "decimal commas"),
         ("1,5 2,5 3,5\n", "decimal commas"),
-        ("1 " * 5000, "5000 columns, more than 1000"),
+        ("1 " * 5000, "more than 1000 columns"),
         ("\xff\xfex\0,\0", "is UTF-16; save it as UTF-8"),
         ("x y z label\n1 2 3\n", "3 columns and the names"),
         ("just words\n", "no line of three numbers"),
