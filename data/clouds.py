@@ -12,6 +12,7 @@ from data.columns import MEASURED, PREDICTED, coordinates_of, labels_of, values_
 from data.formats.reading import READERS, read_stored
 from data.formats.stored import refusing
 from data.formats.text import TEXT, is_table
+from data.logits import is_logits
 from data.ply import placed
 from data.scans import Scan, ScanError
 from data.scenes import SCENE_NAME
@@ -66,6 +67,9 @@ def find_clouds(scans: Path) -> dict[str, Path]:
             continue
         if path.stem.endswith(PREDICTED) and path.stem.removesuffix(PREDICTED) in there:
             print(f"{path}: is a prediction by its name, and left out")
+            continue
+        if path.suffix.lower() == ".npz" and is_logits(path):
+            print(f"{path}: is what --logits wrote, and left out")
             continue
         if not SCENE_NAME.fullmatch(name := "_".join(parts)):
             wanted = "letters, digits, '_', '-' and '.' alone, at most 200 with those of its folders"

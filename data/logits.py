@@ -13,6 +13,7 @@ from data.atomic_write import replacing
 from data.labels import LabelSpace
 
 VERTICES = 2**16  # at a time
+ARRAYS = ("ids", "names", "temperature", "logits")
 
 
 def write_logits(
@@ -28,7 +29,7 @@ def write_logits(
     of_vertex = np.full(len(seen), -1)
     of_vertex[seen] = row
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, array in (("ids", space.id_of), ("names", np.array(space.names)), ("temperature", temperature)):
+        for name, array in zip(ARRAYS[:3], (space.id_of, np.array(space.names), temperature), strict=True):
             content = io.BytesIO()
             np.save(content, array, allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())  # of no date: equal runs, equal bytes
@@ -40,3 +41,12 @@ def write_logits(
                 part = logits[rows].astype("<f4")
                 part[rows < 0] = np.nan
                 stream.write(part.tobytes())
+
+
+def is_logits(path: Path) -> bool:
+    """Whether a file is one of `write_logits`; False if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {*archive.namelist()} == {f"{name}.npy" for name in ARRAYS}
+    except (OSError, zipfile.BadZipFile):
+        return False

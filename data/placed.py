@@ -16,6 +16,8 @@ from data.ply import MAX_EXTENT, coordinate_step, ply_column, ply_triangles, ver
 from data.scans import ScanError
 from data.standing import Standing, find_standing, placed_upright, standing_as_told, turned
 
+FAR = 1e15  # from here on coordinates are marks of points without any; doubles have steps of 12 cm there
+
 
 class Placed(NamedTuple):
     path: Path
@@ -39,11 +41,12 @@ def place(
     ScanError.
     """
     original = np.stack([ply_column(path, ply, "vertex", axis, "fiu") for axis in "xyz"], axis=1)
-    seen = np.isfinite(original).all(axis=1)
+    seen = ((original > -FAR) & (original < FAR)).all(axis=1)
     if left_out is not None:
         seen &= ~left_out
     if not seen.any():
-        raise ScanError(f"{path}: there is no vertex with finite coordinates")
+        faint = "; all others are faint splats" if left_out is not None else ""
+        raise ScanError(f"{path}: there is no vertex with finite coordinates{faint}")
     xyz = original[seen].astype(np.float64)
     standing = standing_as_told(up, scale) if as_is else find_standing(xyz, _triangles(path, ply, seen), up, scale)
     if standing.stray is not None:
@@ -51,9 +54,9 @@ def place(
     xyz = placed_upright(xyz, standing)
     xyz = xyz - xyz.min(axis=0)  # in float64: coordinates on the globe have no millimetres left in float32
     if xyz.max() > MAX_EXTENT:
-        advice = "if they are in millimetres, give --scale 0.001; " if scale is None else ""
-        advice += "if a few vertices are far away, remove them"
-        raise ScanError(f"{path}: the coordinates span {sizes(xyz)} m; rooms are expected. {advice}")
+        advice = "if they are in millimetres, give --scale 0.001" if scale is None else "give a smaller --scale"
+        advice += "; if a few vertices are far away, remove them"
+        raise ScanError(f"{path}: the coordinates span {sizes(xyz)} m, and rooms are expected; {advice}")
     return Placed(path, ply, xyz.astype(np.float32), seen, standing)
 
 
@@ -75,7 +78,7 @@ def field(placed: Placed, name: str) -> np.ndarray:
         wanted = " or ".join(", ".join(names) for names in NAMES[name])
         more = ", or the mesh its triangles" if name == "normal" else ""
         text = "; ".join(notes) if notes else f"give the vertices {wanted}{more}"
-        raise ScanError(f"{path}: the network takes a {name} of each vertex; {text}")
+        raise ScanError(f"{path}: a {name} of each vertex is needed; {text}")
     for note in notes:
         print(f"note: {note}")
     if name == "normal":

@@ -17,6 +17,7 @@ costs one line and the exit status 1; the others go on.
 """
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -59,6 +60,9 @@ DOUBTFUL = 0.5  # confidence, below which vertices are counted
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # names of files may be in no encoding, and a log shows what is odd before the work
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         return _run(args)
     except (checkpoint.CheckpointError, ScanError, PageError, ops.cpu.CompileError, OSError) as error:
@@ -167,7 +171,7 @@ def choose_jobs(args: argparse.Namespace) -> tuple[list[Job], bool]:
     if args.las_classification and not any(job.las for job in jobs):
         raise ValueError(f"--las-classification: {args.input[0]} is no LAS or LAZ file; leave it out")
     flags = ("--out", "--out", "--html", "--logits")
-    written = [pair for job in jobs for pair in zip(flags, job[1:], strict=True) if pair[1]]
+    written = [(flag, path, job.input) for job in jobs for flag, path in zip(flags, job[1:], strict=True) if path]
     refuse_outputs([job.input for job in jobs], written)
     return jobs, several
 
@@ -207,7 +211,7 @@ def predict_file(job: Job, network: Network, device: torch.device, args: argpars
                 write_las(path, temporary, more, label if args.las_classification else None)
     except OSError as error:
         advice = "free space or choose another --out"
-        raise ScanError(f"{job.out}: cannot be written ({error.strerror}); {advice}") from error
+        raise ScanError(f"{job.out}: cannot be written ({error.strerror or error}); {advice}") from error
     print(f"{class_summary(classes, space)}\n{confidence_summary(found.confidence, network)}")
     print(*filter(None, [job.out, job.las]), sep="\n")
     _write_more(job, found, network, placed)
@@ -241,10 +245,11 @@ def _write_more(job, found, network, placed):
                 own = None
                 print(f"note: the page has no colours ({error})")
             views = {"prediction": found.classes}
-            said = write_page(path, job.input.name, placed.xyz, network.space, views, own, found.confidence)
+            title = job.input.name.encode(errors="replace").decode()
+            said = write_page(path, title, placed.xyz, network.space, views, own, found.confidence)
             print(path, *filter(None, [said]), sep=": ")
     except OSError as error:
-        raise ScanError(f"{flag} {path}: cannot be written ({error.strerror}); {job.out} is whole") from error
+        raise ScanError(f"{flag} {path}: cannot be written ({error.strerror or error}); {job.out} is whole") from error
 
 
 def class_summary(classes: np.ndarray, space: LabelSpace) -> str:

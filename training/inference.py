@@ -30,6 +30,7 @@ from training.arguments import choose_device
 from training.scene_scores import SceneResult, SceneScore, default_batch_size, run_batch, run_scene
 from training.stopping import StopRequest, ignore_signals
 
+MANY_CROPS = 300  # which take two cores some two minutes
 ROWS = 2**17  # whose probabilities are computed at a time
 
 
@@ -151,8 +152,8 @@ def segment(
     """
     network = network if isinstance(network, Network) else load_network(network)
     xyz = np.asarray(xyz)
-    if xyz.ndim != 2 or xyz.shape[1] != 3:
-        raise ValueError(f"xyz is {xyz.shape}; it has to be (V, 3)")
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or xyz.dtype.kind not in "fiu":
+        raise ValueError(f"xyz is {xyz.shape} of {xyz.dtype}; it has to be (V, 3), of numbers")
     seen = np.isfinite(xyz).all(axis=1)
     if not seen.any():
         raise ValueError("xyz has no vertex with finite coordinates")
@@ -166,7 +167,13 @@ def segment(
     if spacing and not chunks.LEAST_SPACING <= spacing < float("inf"):
         raise ValueError(f"spacing is {spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m")
     scene = Scene("cloud", own.astype(np.float32), **fields)
-    found = predict_scene(network, scene, choose_device(device), votes, seed, *chunks.cubes(scene.xyz, spacing))
+    if votes != int(votes) or votes < 1:
+        raise ValueError(f"votes is {votes!r}; it has to be a whole number of at least 1")
+    try:
+        found_device = choose_device(device)
+    except SystemExit as error:  # which is for commands
+        raise ValueError(str(error)) from None
+    found = predict_scene(network, scene, found_device, votes, seed, *chunks.cubes(scene.xyz, spacing))
     labels, confidence = np.full(len(xyz), network.space.id_of[0], np.uint16), np.zeros(len(xyz), np.float32)
     labels[seen], confidence[seen] = network.space.id_of[found.classes], found.confidence
     return labels, confidence
@@ -193,6 +200,10 @@ def predict_scene(
     tiles = SceneTiles(scene.name, points, None, tiles=[], covering=[], turning=turning)
     rng = np.random.default_rng(seed)
     tiles = with_votes(tiles, rng, inputs["points"], inputs["chunk_size"], first, cube, votes)
+    if not silent and device.type == "cpu" and len(tiles.covering) > MANY_CROPS:
+        fewer = f"; --votes 1 takes 1/{votes} of the time" if votes > 1 else ""
+        crops = f"{len(tiles.covering)} crops of {inputs['chunk_size']:g} m"
+        print(f"note: {crops} have to be predicted, however few vertices they have, in {votes} votes{fewer}")
     score = run_scene(network.model.to(device), tiles, network.space, device, batch_size, silent)
     classes, row = score.result().predicted, score.row_of_vertex
     logits = score.log_probabilities()

@@ -16,7 +16,7 @@ from data.ply import read_ply
 
 WIDEST = 64  # numbers a point of an array that is kept
 PARTS = {  # names of the columns of an array (V, 3)
-    **dict.fromkeys(("colour", "color", "rgb"), ("red", "green", "blue")),
+    **dict.fromkeys(("colour", "color", "colours", "colors", "rgb"), ("red", "green", "blue")),
     **dict.fromkeys(("normal", "normals"), ("nx", "ny", "nz")),
 }
 NAME = re.compile(r"[^!-~]+")  # what no name in a PLY header can have

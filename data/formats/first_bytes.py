@@ -18,6 +18,8 @@ SIGNATURES = (
     (0, b"LASF", Kind("a LAS or LAZ file", ".las")),
     (0, b"ASTM-E57", Kind("an E57 file", ".e57")),
     (0, b"# .PCD", Kind("a PCD file", ".pcd")),
+    (0, b"VERSION 0.7\n", Kind("a PCD file", ".pcd")),
+    (0, b"VERSION .7\n", Kind("a PCD file", ".pcd")),
     (0, b"\x93NUMPY", Kind("an NPY file", ".npy")),
     (0, b"PK\x03\x04", Kind("a ZIP archive", ".npz")),
     (0, b"\x89PNG\r\n\x1a\n", Kind("a PNG picture")),

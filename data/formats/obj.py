@@ -1,7 +1,7 @@
 """Wavefront OBJ files in: vertices, their colours, and faces as triangles, by NumPy. V vertices, F triangles.
 
 Not by a library of meshes: the one that is kept up and has wheels for every Python here, trimesh, splits vertices by
-their texture's coordinates, so the file's order is lost, and needs three times the memory.
+their texture's coordinates, so the file's order is lost.
 """
 
 import warnings
@@ -22,6 +22,8 @@ def read_obj(path: Path) -> Stored:
     Normals are read where there is one a vertex and no face, as clouds have them. Textures are not. Raises ValueError.
     """
     vertex = _numbers(_rows(path, "v"))
+    if not len(vertex):
+        raise ValueError("it has no line of a vertex")
     if vertex.shape[1] not in COLUMNS:
         raise ValueError(f"its vertices have {vertex.shape[1]} numbers, not 3, or 6 with colours")
     columns = dict(zip((*"xyz", *COLUMNS[vertex.shape[1]]), vertex.T, strict=True))

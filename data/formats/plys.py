@@ -13,7 +13,7 @@ from data.scans import ScanError
 POINTS = ("vertex", "point", "points", "vertices")  # names of the element of points
 CORNERS = ("vertex_index", "vertex_indices")
 SPLATS = ("f_dc_0", "opacity")  # properties by which Gaussian splats are known; Kerbl et al., SIGGRAPH 2023
-FAINT = 0.1  # splats below this opacity are hardly seen; most of them float in the air
+FAINT = 0.1  # splats below this opacity are hardly seen
 PACKED = "packed_position"  # of splats in SuperSplat's compressed form
 
 

@@ -13,9 +13,12 @@ from data.formats.stored import Stored
 
 TEXT = (".xyz", ".txt", ".csv")  # endings
 HEAD = 65536  # bytes in which the table has to begin
+QUOTE = '"'
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf)", re.I | re.A)
 KNOWN = {*LABELS, *(name for of_field in NAMES.values() for names in of_field for name in names)}
+MOST_COLUMNS = 1000  # far more than a point has; each is a column of the output, which takes time
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how text in it begins
 UNIT = 0.01  # by which the length of a normal may differ from 1, as written with few digits
 NORMAL, COLOUR = ["nx", "ny", "nz"], ["red", "green", "blue"]
 
@@ -32,13 +35,20 @@ def read_text(path: Path) -> Stored:
     from 0 to 1 or whole from 0 to 255, and column4, column5, ...; of seven, x y z r g b label. Raises ValueError.
     """
     if (first := _first_row(path)) is None:
-        raise ValueError("it has no line of three numbers or more")
+        with path.open("rb") as stream:
+            is_utf16 = stream.read(2) in UTF16
+        raise ValueError("it is UTF-16; save it as UTF-8" if is_utf16 else "it has no line of three numbers or more")
     skipped, row, names, encoding = first
+    if (wide := len(_words(row))) > MOST_COLUMNS:  # of those before HEAD
+        raise ValueError(f"it has more than {MOST_COLUMNS} columns; leave out what is not needed")
     delimiter = next((mark for mark in ";," if mark in row), None)
-    if delimiter == ";" and "," in row:
-        raise ValueError("it has decimal commas; write the numbers with points")
-    used = range(len(_words(row))) if delimiter and row.endswith(delimiter) else None
-    table = np.loadtxt(path, delimiter=delimiter, skiprows=skipped, ndmin=2, encoding=encoding, usecols=used)
+    if "," in row and any(len(_words(part)) > 1 for part in row.split(delimiter)):  # more in it than one number
+        raise ValueError("it has decimal commas, or two marks between numbers; write 0.5 with a point, and one mark")
+    used = range(wide) if delimiter and row.endswith(delimiter) else None
+    quote = QUOTE if QUOTE in row else None
+    table = np.loadtxt(
+        path, delimiter=delimiter, skiprows=skipped, ndmin=2, encoding=encoding, usecols=used, quotechar=quote
+    )
     columns = [*table.T]
     if names and len(names) != len(columns):
         raise ValueError(f"it has {len(columns)} columns and the names {' '.join(names)[:300]}")
@@ -50,7 +60,7 @@ def read_text(path: Path) -> Stored:
     notes = ()
     if not names:
         names = _guessed(columns)
-        notes = (f"{path}: its columns have no names and are taken for {' '.join(names)[:300]}",)
+        notes = (f"{path}: no line names x, y and z; its columns are taken for {' '.join(names)[:300]}",)
     return Stored(dict(zip(names, columns, strict=True)), notes=notes)
 
 
@@ -75,7 +85,7 @@ def _first_row(path):
 
 def _words(line):
     """The fields of a line, without quotes and the marks of a comment."""
-    return [word for word in re.split(r"[;,\s]+", line.replace('"', "").lstrip("#/!; \t")) if word]
+    return [word for word in re.split(r"[;,\s]+", line.replace(QUOTE, "").lstrip("#/!; \t")) if word]
 
 
 def _narrow(column):

@@ -154,6 +154,11 @@ RANGES = [
 ]
 
 
+@pytest.mark.parametrize("name", ["colour", "color", "colours", "colors"])
+def test_names_of_colours(tmp_path, name):
+    equal(read_cloud(write_npz(tmp_path / "a.npz", points=XYZ, **{name: COLOUR})), colour=COLOUR)
+
+
 @pytest.mark.parametrize(("stored", "wanted"), RANGES)
 def test_ranges_of_colours(tmp_path, stored, wanted):
     path = write_npz(tmp_path / "a.npz", xyz=np.zeros((len(stored), 3)), color=stored)

@@ -254,6 +254,7 @@ KINDS = {
     "an HTML page": b"\n<!DOCTYPE HTML>",
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\n",
     "a PCD file under the name .ply; rename it to .pcd": b"# .PCD v0.7 - Point Cloud Data",
+    "a PCD file under": b"VERSION 0.7\nFIELDS x y z\n",  # as pypcd4 and others write it
     "an empty file": b"",
 }
 
@@ -348,13 +349,17 @@ def test_names_of_a_table(tmp_path, kind, delimiter):
         ("1 2 3\n1 2 x\n", "could not convert string 'x'"),
         ("1 2 3\n1 2\n", "columns changed from 3 to 2"),
         ("1,5;2,5;3,5\n", "decimal commas"),
+        ("1,5\t2,5\t3,5\n", "decimal commas"),
+        ("1,5 2,5 3,5\n", "decimal commas"),
+        ("1 " * 5000, "more than 1000 columns"),
+        ("\xff\xfex\0,\0", "is UTF-16; save it as UTF-8"),
         ("x y z label\n1 2 3\n", "3 columns and the names"),
         ("just words\n", "no line of three numbers"),
         ("1 2\n3 4\n", "no line of three numbers"),
     ],
 )
 def test_tables_that_are_none(tmp_path, text, cause):
-    (tmp_path / "a.xyz").write_text(text)
+    (tmp_path / "a.xyz").write_text(text, encoding="latin-1")
     with pytest.raises(ScanError, match=f"a.xyz: .*{cause}"):
         read_cloud(tmp_path / "a.xyz")
 
@@ -366,6 +371,8 @@ def test_a_table_with_marks_of_other_systems(tmp_path):
     np.testing.assert_allclose(read_cloud(tmp_path / "a.csv").xyz, XYZ, rtol=1e-6)
     (tmp_path / "b.csv").write_bytes("# Größe\n".encode("latin-1") + rows.encode())
     np.testing.assert_allclose(read_cloud(tmp_path / "b.csv").xyz, XYZ, rtol=1e-6)
+    (tmp_path / "c.csv").write_text("".join(f'"{x}","{y}","{z}"\n' for x, y, z in XYZ))
+    np.testing.assert_allclose(read_cloud(tmp_path / "c.csv").xyz, XYZ, rtol=1e-6)
 
 
 def test_faces_of_an_obj_file(tmp_path):
@@ -387,6 +394,9 @@ def test_faces_of_an_obj_file(tmp_path):
     for line, cause in ((f"f 1 2 {V + 1}", "faces refer"), ("f 1 2 0", "faces refer"), ("f 1 2 q", "q")):
         with pytest.raises(ScanError, match=f"a.obj: .*{cause}"):
             read_cloud(write_obj(path, XYZ, line))
+    path.write_text("# nothing\n")
+    with pytest.raises(ScanError, match="a.obj: .*it has no line of a vertex"):
+        read_cloud(path)
     normals = [f"vn {x} {y:.3f} {z:.3f}" for x, y, z in NORMAL]
     np.testing.assert_allclose(read_cloud(write_obj(path, XYZ, *normals)).normal, NORMAL, atol=1e-6)
     with pytest.raises(ScanError, match="5 numbers"):

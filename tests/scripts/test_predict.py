@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import types
@@ -8,6 +9,7 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
+from data.clouds import find_clouds
 from data.coloured_ply import UNLABELLED, write_coloured
 from data.features import points_of
 from data.labels import SCANNET20
@@ -207,11 +209,11 @@ def test_how_the_input_stands_is_found_told_and_applied(by_height, furnished, ru
 
 def test_points_without_coordinates_get_no_class(by_height, room, run, tmp_path):
     xyz = room[0].copy()
-    xyz[5], xyz[7, 1] = np.nan, np.inf
+    xyz[5], xyz[7, 1], xyz[9, 2] = np.nan, np.inf, np.finfo(np.float32).max  # with which some scanners mark them
     write_coloured(tmp_path / "in.ply", xyz, np.zeros(xyz.shape, np.uint8))
     code, out, said = run(by_height)
-    assert code == 0 and "warning: 2 vertices have NaN or infinite coordinates: they get label 0" in said
-    assert np.flatnonzero(out["vertex"]["label"] == 0).tolist() == [5, 7]
+    assert code == 0 and "warning: 3 vertices have NaN or infinite coordinates: they get label 0" in said
+    assert np.flatnonzero(out["vertex"]["label"] == 0).tolist() == [5, 7, 9]
     assert tuple(out["vertex"][5][name] for name in RGB) == UNLABELLED
     write_coloured(tmp_path / "in.ply", xyz[5:6], np.zeros((1, 3), np.uint8))
     (tmp_path / "out.ply").unlink()
@@ -284,7 +286,7 @@ def test_point_features(room, run, tmp_path, features):
         code, _, said = run(tmp_path / "export")
         assert code == 0, said
         write_coloured(tmp_path / "in.ply", xyz, colour)
-        assert "in.ply: the network takes a normal of each vertex; give the vertices nx" in run(tmp_path / "export")[2]
+        assert "in.ply: a normal of each vertex is needed; give the vertices nx" in run(tmp_path / "export")[2]
 
 
 def test_tiles_are_of_the_size_that_the_network_was_trained_on(room, run, tmp_path, monkeypatch):
@@ -333,6 +335,9 @@ def test_what_cannot_be_predicted_is_one_line_and_leaves_no_file(network, room, 
     flags[1] = str(network)
     assert predict.main(flags) == 1
     assert "out.ply: cannot be written (No space left on device); free space" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "write_ply", lambda *_: (_ for _ in ()).throw(OSError("3 of 9 written")))  # NumPy's
+    assert predict.main([*flags, "--votes", "1"]) == 1
+    assert "out.ply: cannot be written (3 of 9 written)" in capsys.readouterr().err
     assert out.read_bytes() == b"earlier" and source.read_bytes() == whole
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -463,8 +468,51 @@ def test_several_scans_have_a_place_each(by_height, scans, tmp_path, capsys):
     both = [str(scans / "a.ply"), str(scans / "upstairs" / "a.ply")]
     (tmp_path / "file").write_bytes(b"")
     for flags, message in (
-        ([*both, "--out", str(tmp_path / "out")], "would be written twice"),
+        ([*both, "--out", str(tmp_path / "out")], f"would be written twice, of {both[0]} and of {both[1]}"),
         ([str(scans), "--out", str(tmp_path / "file")], "is a file; of several inputs give a folder"),
     ):
         assert predict.main(start + flags) == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_written_into_a_folder_is_not_predicted(by_height, scans, tmp_path, capsys):
+    (scans / "b.ply").unlink()
+    np.savetxt(scans / "table.xyz", np.eye(3))
+    start = ["--checkpoint", str(by_height), "--votes", "1", "--input"]
+    assert predict.main([*start, str(scans / "table.xyz")]) == 0
+    for _ in range(2):
+        assert predict.main([*start, str(scans), "--out", str(scans / "made"), "--logits", str(scans / "made")]) == 0
+        said = capsys.readouterr().out
+        assert "3 scans predicted, 0 failed" in said and "given by name; 1 are left out: table.xyz" in said
+    assert find_clouds(scans).keys() == {"a", "table", "upstairs_a", "upstairs_c"}
+    for path in files_of(scans):
+        if not path.endswith("table.xyz"):
+            (scans / path).unlink()
+    assert predict.main([*start, str(scans)]) == 2
+    said = capsys.readouterr()
+    assert "has no file that ends in" in said.err and "1 are left out: table.xyz" in said.out
+
+
+def test_a_device_is_not_replaced(by_height, room, run, tmp_path):
+    written(tmp_path / "in.ply", room[0])
+    os.mkfifo(tmp_path / "pipe")
+    for flag in ("--html", "--logits"):
+        code, _, said = run(by_height, flag, str(tmp_path / "pipe"))
+        assert code == 2 and f"error: {flag} {tmp_path}/pipe is a device or a pipe; give the name of a file" in said
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_name_in_no_encoding(by_height, room, tmp_path, capsys):
+    pytest.importorskip("plotly")
+    path = tmp_path / os.fsdecode(b"b\xfcro.ply")
+    written(path, room[0])
+    flags = ["--checkpoint", str(by_height), "--votes", "1", "--html", str(tmp_path / "a.html")]
+    assert predict.main([*flags, "--input", str(path)]) == 0
+    assert r"b\udcfcro.ply: " in capsys.readouterr().out and "b?ro.ply" in (tmp_path / "a.html").read_text("utf-8")
+    assert path.with_name(os.fsdecode(b"b\xfcro_pred.ply")).is_file()
+
+
+def test_many_crops_are_told_before_the_work(by_height, run, tmp_path):
+    written(tmp_path / "in.ply", np.random.default_rng(0).random((400, 3)) * [30, 30, 3])
+    said = run(by_height, "--device", "cpu", "--votes", "2")[2]
+    assert re.search(r"note: \d{3} crops of 1.5 m have to be .* in 2 votes; --votes 1 takes 1/2 of", said)

@@ -121,6 +121,10 @@ def test_faint_splats_get_no_class(run, tmp_path):
     assert code == 0 and "Gaussian splats, 30 of 60 fainter than 0.1" in said and "30 vertices are faint" in said
     label = PlyData.read(tmp_path / "out.ply")["vertex"]["label"]
     np.testing.assert_array_equal(label, np.where(np.arange(60) % 2, 0, LABEL))
+    rows["opacity"] = -3
+    PlyData([PlyElement.describe(rows, "vertex")]).write(tmp_path / "splats.ply")
+    code, said = run(tmp_path / "splats.ply", "--out", tmp_path / "out.ply")
+    assert code == 1 and "no vertex with finite coordinates; all others are faint splats" in said
 
 
 @pytest.mark.parametrize(

@@ -64,5 +64,14 @@ def test_arrays_that_do_not_fit_are_refused(export, cloud):
             segment(*arrays, network=network)
     with pytest.raises(ValueError, match="spacing is 1e-05"):
         segment(xyz, colour, normal, network=network, spacing=1e-5)
+    for flags, message in (
+        ({"votes": 0}, "votes is 0; it has to be a whole number of at least 1"),
+        ({"votes": 1.5}, "votes is 1.5"),
+        ({"device": "abacus"}, "abacus"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            segment(xyz, colour, normal, network=network, **flags)
+    with pytest.raises(ValueError, match="of complex64; it has to be"):
+        segment(xyz.astype(np.complex64), colour, normal, network=network)
     with pytest.raises(checkpoint.CheckpointError):
         segment(xyz, network=export / "none")
