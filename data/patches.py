@@ -10,15 +10,17 @@ import numpy as np
 
 from data.chunks import cube_keys
 
+# Chosen by hand, where no source is given
 END = 0.01  # of the points at either end of an axis, which do not decide how large the scan is
 MARGIN = 0.5  # of the scan's size beyond that, outside of which points are not looked at
 DRAWN = 150_000  # points drawn on triangles
 FINEST = 1 / 256  # of the scan's diagonal: edge of the first cells
-COARSER = 1.2  # times the edge, until there are few enough
+COARSER, COARSEST = 1.2, 1 / 4  # times the edge, until there are few enough, or it is this share of the diagonal
 MOST_CELLS = 12_000
 MERGED = 2.5  # first cells in a cell, on average, so that neighbouring cells touch
 FEWEST_BESIDE = 8  # occupied cells of the 27 around a cell that has a direction; a plane passes 9
-FLAT = 0.09  # variance across a patch / along it, at most; a plane's cells have 0.03
+FLAT = 0.09  # variance across a patch / the lesser one along it, at most
+NOT_A_LINE = 0.2  # the lesser variance along a patch / the greater one, at least
 
 
 class Patches(NamedTuple):
@@ -41,18 +43,12 @@ def patches(xyz: np.ndarray, triangles: np.ndarray | None, rng: np.random.Genera
     size = float(np.linalg.norm(high - low))
     if not size > 0:
         return None
-    if triangles is not None and len(triangles):
-        drawn = _drawn(xyz, triangles[near[triangles].all(axis=1)], rng)
-    else:
-        drawn = None
-    points = xyz[near] if drawn is None else drawn
+    drawn = None if triangles is None else _drawn(xyz, triangles[near[triangles].all(axis=1)], rng)
     edge = FINEST * size
-    fine, _ = _cells(points, edge)
+    fine, place = _cells(xyz[near] if drawn is None else drawn, edge)
     most, cells = min(MOST_CELLS, len(fine) / MERGED), fine
-    while len(cells) > most and edge < size / 4:
+    while len(cells) > most and edge < COARSEST * size:
         edge *= COARSER
-        cells, place = _cells(fine, edge)
-    if cells is fine:
         cells, place = _cells(fine, edge)
     normal, area = _directions(cells, place)
     return Patches(cells, normal, area, edge)
@@ -82,7 +78,7 @@ def _cells(points, edge):
 
 def _directions(cells, place):
     """Normals (k, 3) and areas (k,) of the cells (k, 3), from the 27 around each."""
-    place = np.maximum(place - place.min(axis=0), 0) + 1
+    place = place - place.min(axis=0) + 1  # with a cell free on every side
     wide = place.max(axis=0) + 2
     key = (place[:, 0] * wide[1] + place[:, 1]) * wide[2] + place[:, 2]
     order = np.argsort(key)
@@ -101,7 +97,7 @@ def _directions(cells, place):
                 square += offset[:, :, None] * offset[:, None]
     mean = total / count[:, None]
     spread, axes = np.linalg.eigh(square / count[:, None, None] - mean[:, :, None] * mean[:, None])
-    flat = (count >= FEWEST_BESIDE) & (spread[:, 0] <= FLAT * spread[:, 1]) & (spread[:, 1] > 0.2 * spread[:, 2])
+    flat = (count >= FEWEST_BESIDE) & (spread[:, 0] <= FLAT * spread[:, 1]) & (spread[:, 1] > NOT_A_LINE * spread[:, 2])
     normal = np.where(flat[:, None], axes[:, :, 0], 0)
     # A plane passes |nx| + |ny| + |nz| cells for each edge^2 of it
     return normal, np.where(flat, 1 / np.maximum(np.abs(normal).sum(axis=1), 1), 1.0)

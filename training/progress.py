@@ -8,6 +8,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+# Chosen by hand
 LONG = 120.0  # s from which on it is said how long the work takes
 FEWEST, MEASURED = 3, 2.0  # items and seconds after which that can be told
 EVERY = 30.0  # s between lines in a log
@@ -26,16 +27,16 @@ def tracked(items: Sequence[Item], name: str, unit: str, silent: bool = False) -
         for done, item in enumerate(items):
             now = time.monotonic()
             if done <= 1:
-                start = now  # of the second one: the first is slower
+                start = now  # the first item is slower, and not measured
             each = (now - start) / max(done - 1, 1)
-            left = f"{_minutes(each * (len(items) - done))}"
+            left = _minutes(each * (len(items) - done))
             if not told and done >= FEWEST and now - start >= MEASURED:
                 told = True
                 if each * len(items) > LONG:
                     bar.write(f"{name} takes {left}: {len(items)} {unit} of {each:.2g} s each", file=sys.stderr)
             elif not shown and now - said >= EVERY:
                 said = now
-                print(f"{name}: {done} of {len(items)} {unit} done, {left} to go", file=sys.stderr, flush=True)
+                bar.write(f"{name}: {done} of {len(items)} {unit} done, {left} to go", file=sys.stderr)
             yield item
             bar.update()
 

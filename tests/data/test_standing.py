@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data import standing as decided
 from data.rooms import rooms
 from data.rooms.meshes import box_mesh
 from data.standing import UPS, Standing, find_standing, placed_upright, rotation_of, rotation_to
@@ -74,6 +75,38 @@ def test_a_tilted_sensor(room, degrees):
     assert off(find_standing(room[0] @ turn.T, room[1]), turn @ Z_UP) < 1.5
 
 
+def test_a_small_angle_is_left_where_only_one_side_is_seen():
+    """A floor and two walls, as in a depth image: what slants there may be furniture."""
+    corner = box((5, 4, 2.5), 0.05)[0]
+    corner = corner[(corner < [4.9, 3.9, 2.4]).all(axis=1)] @ about([0.6, 0.8, 0.0], 6).T
+    assert find_standing(corner).rotation is None
+
+
+@pytest.mark.parametrize(
+    ("of_z", "of_y", "doubt"),
+    [
+        (0.3, 0.7, None),
+        (0.01, 0.5, None),
+        (0.01, 0.8, "perhaps z is not up"),
+        (0.01, 0.95, "perhaps y is up, not z"),
+    ],
+)
+def test_a_doubt_names_an_axis_only_if_that_is_likely(monkeypatch, of_z, of_y, doubt):
+    """By the chances of +z and of y; no chance is sure enough to turn the scan."""
+
+    def chances(choice, ups, camera):
+        chance = np.zeros(len(ups))
+        chance[[ups[:, 2].argmax(), ups[:, 1].argmax(), ups[:, 1].argmin()]] = of_z, of_y, 1 - of_z - of_y
+        return chance, True
+
+    monkeypatch.setattr(decided, "_chances", chances)
+    standing = find_standing(box((4, 3, 2.6))[0])
+    assert standing.rotation is None and len(standing.doubts) == (doubt is not None)
+    if doubt:
+        ((what, advice),) = standing.doubts
+        assert what.startswith(doubt) and ("--up=y" in advice) == ("y is up" in doubt)
+
+
 @pytest.mark.parametrize(("unit", "metres"), [("millimetre", 0.001), ("centimetre", 0.01)])
 def test_units(room, unit, metres):
     back = rotation_of("y")
@@ -82,10 +115,10 @@ def test_units(room, unit, metres):
     assert f"its unit is the {unit}" in standing.found[1]
 
 
-def test_feet_are_found_by_the_furniture_and_doubted_without(room):
-    found = find_standing(room[0] / 0.3048, room[1])
-    doubted = find_standing(box((6, 5, 2.6))[0] / 0.3048)
-    assert found.scale == 0.3048 or "foot" in found.doubts[0][0]
+def test_feet_are_found_by_the_furniture_and_doubted_without():
+    bare, table = box((6, 5, 2.6), 0.05)[0], box((2.5, 2, 0.7), 0.05)[0] + [2, 2, 0]
+    found, doubted = find_standing(np.concatenate([bare, table]) / 0.3048), find_standing(bare / 0.3048)
+    assert found.scale == 0.3048 and "its unit is the foot" in found.found[0]
     assert doubted.scale == 1 and "foot" in doubted.doubts[0][0] and "--scale 0.3048" in doubted.doubts[0][1]
 
 

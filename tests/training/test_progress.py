@@ -38,6 +38,13 @@ def test_the_first_item_may_be_slow(clock, capsys):
     assert "takes" not in capsys.readouterr().err
 
 
+def test_a_terminal_has_a_bar_in_place_of_lines(clock, capsys, monkeypatch):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    run(clock, 40, 6.0)
+    shown = capsys.readouterr().err
+    assert "room.ply takes about 4 minutes" in shown and "/40" in shown and "to go" not in shown
+
+
 def test_silence(clock, capsys):
     run(clock, 40, 6.0, silent=True)
     assert capsys.readouterr() == ("", "")
