@@ -31,7 +31,7 @@ def write(path, columns, element="vertex", faces=None, text=False, **of_faces):
 
 def predicted(path, out):
     """The file that scripts/predict.py would write, with LABEL."""
-    with_prediction(read_input(path).ply, LABEL, SCANNET20).write(out)
+    with_prediction(read_input(path).ply, LABEL, np.ones(len(LABEL)), SCANNET20).write(out)
     return PlyData.read(out)
 
 
@@ -91,7 +91,7 @@ def test_colours_of_polygons(tmp_path):
     faces = [(0, 1, 2, 3), (), (4,), (3, 1, 0)]
     colour = dict(zip(RGB, np.tile(np.uint8([[9], [8], [7], [6]]), 3).T, strict=True))
     ply = read_input(write(tmp_path / "a.ply", PLACES, faces=faces, **colour)).ply
-    out = with_prediction(ply, LABEL, SCANNET20)
+    out = with_prediction(ply, LABEL, np.ones(len(LABEL)), SCANNET20)
     found = np.stack([out["face"][name] for name in RGB], 1)
     np.testing.assert_array_equal(found, class_colours(np.uint16([2, 0, 5, 5]), SCANNET20))
     ply = write(tmp_path / "a.ply", PLACES, faces=[(0, 1, V)] * 4, **colour)
