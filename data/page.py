@@ -75,7 +75,7 @@ def write_page(
         trace.visible = bool(name == start)
     thinned = f"{len(shown):,} of {len(xyz):,} vertices are shown" if len(shown) < len(xyz) else ""
     figure.update_layout(
-        title=escape(title) + (f"<br><sub>{thinned}</sub>" if thinned else ""),
+        title={"text": escape(title) + (f"<br><sub>{thinned}</sub>" if thinned else ""), "y": 0.99, "yanchor": "top"},
         scene={
             **{f"{axis}axis": {"visible": False} for axis in "xyz"},
             "aspectmode": "data", "camera": {"eye": dict(zip("xyz", EYE, strict=True))},
