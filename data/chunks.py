@@ -135,6 +135,12 @@ def dealt_crops(
             yield Crop(tile.index[drawn], tile.core[drawn], np.where(filling, np.float32(0), weight[drawn]))
 
 
+def check_spacing(spacing: float, name: str) -> None:
+    """Raises ValueError, which names it so, for a spacing in metres that is neither 0 nor at least LEAST_SPACING."""
+    if spacing and not LEAST_SPACING <= spacing < float("inf"):
+        raise ValueError(f"{name} is {spacing}; it has to be 0 or at least {LEAST_SPACING} m")
+
+
 def cubes(xyz: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """The first vertex (k,) in each occupied cube, and the number (n,) of the cube that each of the vertices is in.
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.columns import MEASURED, PREDICTED, coordinates_of, labels_of, values_of
+from data.columns import MEASURED, coordinates_of, labels_of, values_of
 from data.formats.reading import READERS, read_stored
 from data.formats.stored import refusing
 from data.formats.text import TEXT, is_table
-from data.logits import is_logits
+from data.inputs import is_hidden, why_no_scan
 from data.ply import placed
 from data.scans import Scan, ScanError
 from data.scenes import SCENE_NAME
@@ -58,20 +58,16 @@ def find_clouds(scans: Path) -> dict[str, Path]:
     clouds, paths = {}, sorted(scans.rglob("*"))
     there = {path.stem for path in paths}
     for path in paths:
-        parts = path.relative_to(scans).with_suffix("").parts
-        hidden = any(part.startswith(".") for part in parts)  # macOS puts a ._room.ply beside room.ply
-        if hidden or path.suffix.lower() not in READERS or path.is_dir():
+        inside = path.relative_to(scans).with_suffix("")
+        if is_hidden(inside) or path.suffix.lower() not in READERS or path.is_dir():
             continue
         if path.suffix.lower() in TEXT and not is_table(path):
             print(f"{path}: is no table of numbers, and left out")
             continue
-        if path.stem.endswith(PREDICTED) and path.stem.removesuffix(PREDICTED) in there:
-            print(f"{path}: is a prediction by its name, and left out")
+        if why := why_no_scan(path, there):
+            print(f"{path}: {why}, and left out")
             continue
-        if path.suffix.lower() == ".npz" and is_logits(path):
-            print(f"{path}: is what --logits wrote, and left out")
-            continue
-        if not SCENE_NAME.fullmatch(name := "_".join(parts)):
+        if not SCENE_NAME.fullmatch(name := "_".join(inside.parts)):
             wanted = "letters, digits, '_', '-' and '.' alone, at most 200 with those of its folders"
             raise ValueError(f"{path}: '{name}' cannot be the name of a scene; rename it to {wanted}")
         if name in clouds:

@@ -30,7 +30,7 @@ def find_inputs(given: list[Path], endings: Collection[str]) -> list[Input]:
         paths = [one for one in sorted(path.rglob("*")) if one.suffix.lower() in {*endings, *TEXT} and not one.is_dir()]
         stems = {one.stem for one in paths}
         inside = [Input(one, one.relative_to(path).with_suffix("")) for one in paths]
-        inside = [one for one in inside if not _is_hidden(one.name) and not _is_prediction(one.path, stems)]
+        inside = [one for one in inside if not is_hidden(one.name) and not why_no_scan(one.path, stems)]
         texts = [one.path.name for one in inside if one.path.suffix.lower() not in endings]
         if texts:
             print(f"{path}: text files are given by name; {len(texts)} are left out: {', '.join(texts)[:200]}")
@@ -61,11 +61,13 @@ def refuse_outputs(read: list[Path], written: list[tuple[str, Path, Path]]) -> N
             raise ValueError(f"{flag} {path} would be written twice{sources}; {advice}")
 
 
-def _is_hidden(name):
+def is_hidden(name: Path) -> bool:
+    """Whether a file, or a folder that it is in, is; name: from the folder on that is looked through."""
     return any(part.startswith(".") for part in name.parts)  # macOS puts a ._room.ply beside room.ply
 
 
-def _is_prediction(path, stems):
-    if path.suffix.lower() == ".npz" and is_logits(path):
-        return True
-    return path.stem.endswith(PREDICTED) and path.stem.removesuffix(PREDICTED) in stems
+def why_no_scan(path: Path, stems: Collection[str]) -> str:
+    """What scripts/predict.py has made of a scan, if the file is that, else "". stems: of the files around it."""
+    if path.stem.endswith(PREDICTED) and path.stem.removesuffix(PREDICTED) in stems:
+        return "is a prediction by its name"
+    return "is what --logits wrote" if path.suffix.lower() == ".npz" and is_logits(path) else ""

@@ -67,10 +67,6 @@ def write_page(
     figure = go.Figure([trace for traces in views.values() for trace in traces])
     start = next(iter([*classes, *views]))
     of_view = np.repeat(list(views), [len(traces) for traces in views.values()])
-    buttons = []
-    for name in views:
-        change = [{"visible": (of_view == name).tolist()}, {"showlegend": name in classes}]
-        buttons.append({"label": name, "method": "update", "args": change})
     for trace, name in zip(figure.data, of_view, strict=True):
         trace.visible = bool(name == start)
     thinned = f"{len(shown):,} of {len(xyz):,} vertices are shown" if len(shown) < len(xyz) else ""
@@ -82,7 +78,7 @@ def write_page(
         },
         updatemenus=[
             {"type": "buttons", "direction": "right", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom",
-             "active": list(views).index(start), "buttons": buttons}
+             "active": list(views).index(start), "buttons": _buttons(of_view, classes)}
         ],
         legend={"itemsizing": "constant"},
         margin={"l": 0, "r": 0, "b": 0, "t": 90},
@@ -93,6 +89,18 @@ def write_page(
     with replacing(path) as temporary:
         temporary.write_text(f"{head}\n<body>{page}<small>{FOOTER}</small></body></html>\n", encoding="utf-8")
     return thinned and f"{thinned} on the page"
+
+
+def _buttons(of_view, with_legend):
+    """One for each view: it shows the traces of that name in of_view, and of some a legend."""
+    return [
+        {
+            "label": name,
+            "method": "update",
+            "args": [{"visible": (of_view == name).tolist()}, {"showlegend": name in with_legend}],
+        }
+        for name in dict.fromkeys(of_view.tolist())
+    ]
 
 
 def _by_class(go, points, of_vertex, shown, space):

@@ -153,8 +153,8 @@ def choose_jobs(args: argparse.Namespace) -> tuple[list[Job], bool]:
     """What is to be done, and whether it is of several scans. Raises ValueError for flags that cannot be."""
     if args.scale is not None and not 0 < args.scale < float("inf"):
         raise ValueError(f"--scale is {args.scale}; it has to be a positive number")
-    if args.spacing and not chunks.LEAST_SPACING <= args.spacing < float("inf"):
-        raise ValueError(f"--spacing is {args.spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m")
+    if args.spacing is not None:
+        chunks.check_spacing(args.spacing, "--spacing")
     several = len(args.input) > 1 or args.input[0].is_dir()
     folders = {"--out": args.out, "--html": args.html, "--logits": args.logits}
     for flag, folder in folders.items():

@@ -164,8 +164,7 @@ def segment(
     if own.max() > MAX_EXTENT:
         raise ValueError(f"xyz spans {own.max():.4g} m; rooms in metres are expected")
     spacing = network.inputs["spacing"] if spacing is None else spacing
-    if spacing and not chunks.LEAST_SPACING <= spacing < float("inf"):
-        raise ValueError(f"spacing is {spacing}; it has to be 0 or at least {chunks.LEAST_SPACING} m")
+    chunks.check_spacing(spacing, "spacing")
     scene = Scene("cloud", own.astype(np.float32), **fields)
     if votes != int(votes) or votes < 1:
         raise ValueError(f"votes is {votes!r}; it has to be a whole number of at least 1")
