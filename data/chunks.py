@@ -63,9 +63,9 @@ def training_crop(
         core_low, core_high = centre - size / 2, centre + size / 2
         core_low[2], core_high[2] = bottom, top
         box = _box(xyz, core_low, core_high, grid)
-        box_xyz = xyz[box]
+        box_xyz = xyz.take(box, axis=0)
         core = _inside(box_xyz, core_low, core_high, CORE_MARGIN)
-        labelled = np.mean(classes[box] > 0)
+        labelled = np.count_nonzero(classes[box]) / len(box)
         if labelled >= MIN_LABELLED and _occupied(box_xyz[core], core_low, core_high) >= MIN_OCCUPIED:
             break
     if spacing:
@@ -237,7 +237,7 @@ def _box(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, grid: FloorGrid | N
         return np.flatnonzero(_inside(xyz, low, high, CONTEXT))
     near = grid.near(low[:2] - CONTEXT, high[:2] + CONTEXT)
     found = np.zeros(len(xyz), dtype=bool)  # a byte each, to have them in the scene's order without sorting
-    found[near[_inside(xyz[near], low, high, CONTEXT)]] = True
+    found[near[_inside(xyz.take(near, axis=0), low, high, CONTEXT)]] = True
     return np.flatnonzero(found)
 
 
@@ -256,7 +256,9 @@ def _inside(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, margin: float) -
 def _occupied(xyz: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     """Share of the box's cells that hold a point."""
     size = np.maximum(high - low, 1e-6)  # a flat scene has no height
-    cell = np.clip(np.floor((xyz - low) / size * OCCUPANCY_GRID).astype(np.int64), 0, OCCUPANCY_GRID - 1)
-    occupied = np.zeros(OCCUPANCY_GRID, dtype=bool)
-    occupied[tuple(cell.T)] = True
-    return occupied.mean()
+    low, size, cells = low[:, None], size[:, None], OCCUPANCY_GRID[:, None]
+    axes = np.ascontiguousarray(xyz.T, dtype=np.float64)
+    i, j, k = np.clip(((axes - low) / size * cells).astype(np.int64), 0, cells - 1)
+    occupied = np.zeros(OCCUPANCY_GRID.prod(), dtype=bool)
+    occupied[(i * OCCUPANCY_GRID[1] + j) * OCCUPANCY_GRID[2] + k] = True
+    return np.count_nonzero(occupied) / occupied.size

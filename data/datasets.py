@@ -220,7 +220,8 @@ class TrainingChunks(Dataset):
         seen = (self.cache and self.cache.read(scene)) or self._read(scene)
         drawn = self.points, self.chunk_size, self.spacing, seen.grid
         crop = chunks.training_crop(seen.xyz, seen.classes, rng, *drawn)
-        points = np.concatenate([seen.xyz[crop.index], seen.features[crop.index]], axis=1)  # (N, 3 + F)
+        columns = [values.take(crop.index, axis=0) for values in (seen.xyz, seen.features)]
+        points = np.concatenate(columns, axis=1) if self.features else columns[0]  # (N, 3 + F)
         classes = seen.classes[crop.index].astype(np.int64)  # (N,)
         weight = self.class_weights[classes] * crop.core * seen.trained[crop.index]
 
