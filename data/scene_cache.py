@@ -98,7 +98,7 @@ class SceneCache:
 
     def _put(self, array: np.ndarray, offset: int) -> int:
         """Writes it there. Not by way of the map, as a process that does so on a full disk is killed."""
-        left = memoryview(array.tobytes())
+        left = memoryview(array.reshape(-1).view(np.uint8))
         while left:
             written = os.pwrite(self.descriptor, left, offset)
             left, offset = left[written:], offset + written
