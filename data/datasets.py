@@ -231,7 +231,8 @@ class TrainingChunks(Dataset):
         points, label = self.scenes[scene].read_points(self.features)
         kept = np.flatnonzero(self.policy.kept(label))
         points, label = points.take(kept, axis=0), label[kept]  # take: in a fifth of the time of points[kept]
-        seen = Seen(points[:, :3], points[:, 3:], self.policy.space.class_of[label], self.policy.trained(label))
+        xyz = np.ascontiguousarray(points[:, :3])
+        seen = Seen(xyz, points[:, 3:], self.policy.space.class_of[label], self.policy.trained(label))
         if self.cache:
             self.cache.write(scene, seen)
         return seen

@@ -1,11 +1,14 @@
 """Samples out of the cache are those out of the files, in any process; a full disk and a bad file cost no sample."""
 
+import dataclasses
 import errno
 import multiprocessing
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,9 +16,9 @@ from torch.utils.data import DataLoader
 
 from data import scene_cache
 from data.datasets import ChunkBatches, LabelPolicy, SceneFile, TrainingChunks, scene_files
-from data.labels import histogram
+from data.labels import LABEL_OF_FORMAT_1, histogram
 from data.scene_cache import SceneCache, bytes_of, make_file
-from data.scenes import Scene, SceneError, read_manifest, write_scene
+from data.scenes import FILTERS, Scene, SceneError, read_manifest, write_scene
 
 ALL_FEATURES = {"features": ("colour", "normal", "height"), "augment": ("rotate", "dropout", "jitter"), "points": 300}
 
@@ -200,6 +203,19 @@ def test_a_damaged_file_is_named_as_without_a_cache(scenes, tmp_path):
     assert len(set(said)) == 1
     shutil.copy(scenes[0].path, path)
     assert_same([chunks[(0, 0, 0)]], [chunks_of(scenes[:2])[(0, 0, 0)]])  # mended meanwhile
+
+
+def test_scene_files_of_format_1_beside_those_of_format_2(scenes, tmp_path):
+    path = shutil.copy(scenes[0].path, tmp_path)
+    with h5py.File(path, "r+") as file:
+        label = file["label"][:].astype(np.uint8)
+        del file["label"]
+        file.create_dataset(LABEL_OF_FORMAT_1, data=label, chunks=label.shape, **FILTERS)
+        file.attrs["format_version"] = np.int64(1)
+    both = [dataclasses.replace(scenes[0], path=Path(path)), scenes[1]]
+    keys = [(epoch, scene, scene) for epoch in range(2) for scene in range(2)]
+    cached, plain = chunks_of(both, cached=True), chunks_of(scenes[:2])
+    assert_same([cached[key] for key in keys], [plain[key] for key in keys])
 
 
 def test_other_labels_than_the_manifests_fit_too(scenes, tmp_path):
