@@ -62,11 +62,12 @@ from training.arguments import (
     refuse_options,
     whole_number,
 )
+from training.loader import CACHES, ahead, chunk_loader, share_cache
 from training.loop import Run, refuse_infinite_weights, steps
 from training.losses import weighted_cross_entropy_sum
 from training.recipes import DECAY_EVERY, RECIPES, bn_momentum, cosine, learning_rate
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
-from training.stopping import StopRequest, TrainingError, ignore_signals, run_command
+from training.stopping import StopRequest, TrainingError, run_command
 from training.validation import Validation
 
 SELECTION = "names of splits or scenes, patterns ('Area_5*'), or text files of names"
@@ -82,7 +83,7 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 CONTEXT_OF_MODEL = contexts_of_models("pointnet2")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
-FREE_ON_RESUME = ("workers", "device", "ops", "compile", "validate_every", "save_every", "data")
+FREE_ON_RESUME = ("workers", "cache", "device", "ops", "compile", "validate_every", "save_every", "data")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -130,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--save-every", type=whole_number(1), default=1, help="epochs")
     add("--seed", type=whole_number(0), default=0)
     add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks, for each GPU")
+    add(
+        "--cache",
+        choices=CACHES,
+        default="auto",
+        help="auto: scenes are unpacked once, to a temporary file, if it fits",
+    )
     add("--device", default="auto")
     add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
@@ -195,12 +202,12 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     device = choose_device(args.device)
     data, found, initial = ranks.on_rank_0(prepare, args, config)
     config["data"] = str(data.folder.resolve())
-    chunks, batches, loader = training_chunks(args, data)
+    chunks, batches, loader = training_chunks(args, data, device)
 
     model, optimizer = build(args, network_config(args, data.space.num_classes), device)
     identity = {"scenes_digest": data.digest, "world_size": ranks.world_size(), "space": data.space}
     run = Run(model, optimizer, config, identity)
-    notes = notes_of_start(args, model, initial, data.space) if initial else []
+    notes = share_cache(chunks, args.cache) + (notes_of_start(args, model, initial, data.space) if initial else [])
     if found:
         run.resume(found.state)
     run.history = open_log(args, run, device, chunks, batches, data, found, notes)
@@ -218,7 +225,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         started, before, speed = time.perf_counter(), run.step, 0.0
         batches.set_epoch(epoch, first_step=len(run.losses))
         model.train()
-        for loss, stopping in steps(run, loader, loss_of, schedule, chunks.names_of, stop, args.accumulate, args.clip):
+        loaded = ahead(loader, device)
+        for loss, stopping in steps(run, loaded, loss_of, schedule, chunks.names_of, stop, args.accumulate, args.clip):
             run.history.step(epoch, run.step, loss)
             points, rate = (run.step - before) * chunks_of_step(args) * args.points, optimizer.param_groups[0]["lr"]
             speed = points / (time.perf_counter() - started)
@@ -350,20 +358,15 @@ def choose_data(args: argparse.Namespace, folder: Path) -> Data:
     return Data(folder, manifest["label_space"], train, val, expected_scenes(manifest, args.train), digest)
 
 
-def training_chunks(args: argparse.Namespace, data: Data) -> tuple[TrainingChunks, ChunkBatches, DataLoader]:
+def training_chunks(
+    args: argparse.Namespace, data: Data, device: torch.device
+) -> tuple[TrainingChunks, ChunkBatches, DataLoader]:
     policy = LabelPolicy(args.unannotated, args.other, data.space)
     drawn, weighted = (args.chunk_size, args.points, args.spacing), args.class_weights == "log"
     chunks = TrainingChunks(data.train, args.seed, policy, args.features, *drawn, args.augment, weighted)
     share = args.batch_size, args.seed, ranks.rank(), ranks.world_size(), args.accumulate
     batches = ChunkBatches(len(chunks), *share)
-    loader = DataLoader(
-        chunks,
-        batch_sampler=batches,
-        num_workers=args.workers,
-        persistent_workers=args.workers > 0,
-        worker_init_fn=ignore_signals,
-    )
-    return chunks, batches, loader
+    return chunks, batches, chunk_loader(chunks, batches, args.workers, device)
 
 
 def validation_of(args: argparse.Namespace, run: Run, device: torch.device, data: Data) -> Validation | None:

@@ -28,7 +28,7 @@ def drop_points(chunk: Chunk, features: Sequence[str], rng: np.random.Generator)
     dropped = rng.random(len(chunk.points)) < rng.uniform(0, MAX_DROPOUT)
     first = np.where(dropped, 0, np.arange(len(chunk.points)))
     weight = np.where(dropped, 0, chunk.weight).astype(chunk.weight.dtype)
-    return Chunk(chunk.points[first], chunk.classes[first], weight, chunk.vertex[first])
+    return Chunk(chunk.points.take(first, axis=0), chunk.classes[first], weight, chunk.vertex[first])
 
 
 def rotate(chunk: Chunk, features: Sequence[str], rng: np.random.Generator) -> Chunk:

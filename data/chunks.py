@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.floor_grid import FloorGrid
+
 CHUNK_SIZE = 1.5  # m, along x and y
 CONTEXT = 0.2  # m, on every side
 POINTS_PER_CHUNK = 8192
@@ -44,6 +46,7 @@ def training_crop(
     num_points: int = POINTS_PER_CHUNK,
     size: float = CHUNK_SIZE,
     spacing: float = 0.0,
+    grid: FloorGrid | None = None,
 ) -> Crop:
     """A training chunk around a random vertex. With a spacing, in metres, its points are drawn from `thin` vertices.
 
@@ -52,16 +55,17 @@ def training_crop(
 
     Args:
         xyz: (V, 3) float32, V >= 1. classes: (V,), 0 is unlabelled.
+        grid: of xyz; the crop is the same, and of a scene in memory only its surroundings are looked at.
     """
-    bottom, top = xyz[:, 2].min(), xyz[:, 2].max()
+    bottom, top = grid.extent[:, 2] if grid else (xyz[:, 2].min(), xyz[:, 2].max())
     for _ in range(MAX_TRIES):
         centre = xyz[rng.integers(len(xyz))].astype(np.float64)
         core_low, core_high = centre - size / 2, centre + size / 2
         core_low[2], core_high[2] = bottom, top
-        box = np.flatnonzero(_inside(xyz, core_low, core_high, CONTEXT))
-        box_xyz = xyz[box]
+        box = _box(xyz, core_low, core_high, grid)
+        box_xyz = xyz.take(box, axis=0)
         core = _inside(box_xyz, core_low, core_high, CORE_MARGIN)
-        labelled = np.mean(classes[box] > 0)
+        labelled = np.count_nonzero(classes[box]) / len(box)
         if labelled >= MIN_LABELLED and _occupied(box_xyz[core], core_low, core_high) >= MIN_OCCUPIED:
             break
     if spacing:
@@ -227,6 +231,16 @@ def _in_slab(values: np.ndarray, slab: int, start: float, size: float, margin: f
     return (values >= low - margin) & (values <= low + size + margin)
 
 
+def _box(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, grid: FloorGrid | None) -> np.ndarray:
+    """(n,) int64 ascending: the vertices in the box with its context."""
+    if not grid:
+        return np.flatnonzero(_inside(xyz, low, high, CONTEXT))
+    near = grid.near(low[:2] - CONTEXT, high[:2] + CONTEXT)
+    found = np.zeros(len(xyz), dtype=bool)  # a byte each, to have them in the scene's order without sorting
+    found[near[_inside(xyz.take(near, axis=0), low, high, CONTEXT)]] = True
+    return np.flatnonzero(found)
+
+
 def _inside(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
     """(V,) bool: the points in the box of full height grown by margin along x and y.
 
@@ -242,7 +256,9 @@ def _inside(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, margin: float) -
 def _occupied(xyz: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     """Share of the box's cells that hold a point."""
     size = np.maximum(high - low, 1e-6)  # a flat scene has no height
-    cell = np.clip(np.floor((xyz - low) / size * OCCUPANCY_GRID).astype(np.int64), 0, OCCUPANCY_GRID - 1)
-    occupied = np.zeros(OCCUPANCY_GRID, dtype=bool)
-    occupied[tuple(cell.T)] = True
-    return occupied.mean()
+    low, size, cells = low[:, None], size[:, None], OCCUPANCY_GRID[:, None]
+    axes = np.ascontiguousarray(xyz.T, dtype=np.float64)
+    i, j, k = np.clip(((axes - low) / size * cells).astype(np.int64), 0, cells - 1)
+    occupied = np.zeros(OCCUPANCY_GRID.prod(), dtype=bool)
+    occupied[(i * OCCUPANCY_GRID[1] + j) * OCCUPANCY_GRID[2] + k] = True
+    return np.count_nonzero(occupied) / occupied.size

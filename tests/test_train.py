@@ -110,7 +110,10 @@ def test_the_same_seed_gives_the_same_weights(run, tiny_data, tmp_path):
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run, tiny_data, tmp_path):
     out = tmp_path / "resumed"
     assert train_scannet.main(arguments(tiny_data, out, "--epochs", "1", "--resume", "auto")) == 0
-    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "2", "--resume", "auto")) == 0
+    assert train_scannet.main(arguments(tiny_data, out, "--epochs", "2", "--resume", "auto", "--cache", "none")) == 0
+    said = (out / "log.txt").read_text().splitlines()
+    assert any(line.startswith("cache of scenes: up to 1 MB in ") for line in said)
+    assert "no cache of scenes: each chunk unpacks its scene" in said
     once, again = (checkpoint.load(folder / "checkpoints" / "last.pt") for folder in (run, out))
     assert checkpoint.weights_sha256(once) == checkpoint.weights_sha256(again)
     assert [entry["loss"] for entry in entries(out, "train")] == [entry["loss"] for entry in entries(run, "train")]

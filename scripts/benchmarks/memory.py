@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-NOW, PEAK = "VmRSS", "VmHWM"  # entries of /proc/<pid>/status, proc(5)
+NOW, PEAK, OWN = "VmRSS", "VmHWM", "RssAnon"  # entries of /proc/<pid>/status, proc(5); OWN: without mapped files
 
 
 def megabytes(entry: str, pid: int | str = "self") -> float:

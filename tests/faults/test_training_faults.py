@@ -91,7 +91,7 @@ def test_killed_in_an_epoch_then_stopped_in_another_then_left_alone(scenes, unin
     assert "stopped after step 7" in ended.stdout
     assert (last(tmp_path)["epoch"], last(tmp_path)["step"]) == (2, 7)
 
-    ended = train(scenes, tmp_path, NO_FAULT, ranks, workers)
+    ended = train(scenes, tmp_path, NO_FAULT, ranks, workers, ["--cache", "none"])
     assert ended.returncode == 0, ended.stderr
     assert "going on after 2 epochs and 1 steps" in ended.stdout
     assert_equal_runs(tmp_path, uninterrupted(ranks))

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from data import scene_cache
 from scripts.benchmarks import loader
 
 TINY = ["--vertices", 3000, "--rounds", 2, "--batch-size", 2]
@@ -24,6 +25,7 @@ def run(run_benchmark, monkeypatch):
     """Runs the script's main with these arguments, on scenes that take no time to make."""
     monkeypatch.setattr(loader, "rooms_side_by_side", dust)
     monkeypatch.setattr(loader, "CHUNKS_TIMED", 2)
+    monkeypatch.setattr(scene_cache, "SPARE", 0)
     return functools.partial(run_benchmark, "loader")
 
 
@@ -51,16 +53,25 @@ def test_every_number_of_workers_gets_a_row_and_the_made_scenes_are_deleted(run,
     assert result["need_chunks_per_second"] == 200 and result["vertices"] == [3000] * 3
     for row in result["rows"]:
         assert len(row["chunks_per_second"]) == 2
-        assert row["times_need"] == pytest.approx(np.median(row["chunks_per_second"]) / 200)
+        assert row["times_need"] == pytest.approx(np.median(row["cached_chunks_per_second"]) / 200)
     in_this_process, in_a_worker = result["rows"]
     assert "peak_mb" not in in_this_process
     if sys.platform == "linux":
         assert 10 < in_a_worker["first_mb"] <= in_a_worker["peak_mb"]
         assert in_a_worker["last_mb"] <= in_a_worker["peak_mb"]
-        assert in_a_worker["cold_chunks_per_second"] > 0
+        assert in_a_worker["cold_chunks_per_second"] > 0 and in_a_worker["cached_own_mb"] > 10
+    one, cached = (np.median(in_a_worker[key]) for key in ("chunks_per_second", "cached_chunks_per_second"))
+    for row, need in zip(result["workers"], (200, 100, 50), strict=True):  # of two chunks in 10, 20 and 40 ms
+        assert (row["need"], row["workers"], row["cached"]) == (need, np.ceil(need / one), np.ceil(need / cached))
     printed = capsys.readouterr().out
     assert "3 scenes of 3,000 to 3,000 vertices" in printed and "needs 200.0 chunks/s" in printed
     assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_without_room_for_the_cache_nothing_is_measured(run, short_step, tiny_data, monkeypatch):
+    monkeypatch.setattr(scene_cache, "SPARE", 10**18)
+    with pytest.raises(SystemExit, match="benchmark loader: no cache of scenes, which would be up to 1 MB"):
+        run("--rounds", 1, "--data", tiny_data)
 
 
 def test_given_scenes_are_measured_and_left_as_they_are(run, short_step, tiny_data, tmp_path):
