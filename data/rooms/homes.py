@@ -16,6 +16,8 @@ from data.rooms.surfaces import Piece, Thing, bounds, box, moved, placed, rectan
 HEIGHT = (2.3, 3.2)
 ROOMY = 1.2  # times the areas below
 TRIES = 60  # places tried for a piece, before it is left out
+BEFORE_WALL, ON_WALL = (0.005, 0.08), (0.001, 0.01)  # m between a wall and what stands before it or hangs on it
+HUNG = 0.3  # m above the floor, from where on a piece hangs
 PLAY = 0.02  # m by which footprints may overlap
 Maker = Callable[[np.random.Generator], Piece]
 
@@ -61,17 +63,17 @@ HOMES = {
         Rule(storage.tv_stand, 0, 1), Rule(storage.bookshelf, 0, 2), Rule(storage.cabinet, 0, 2),
         Rule(seats.ottoman, 0, 1, "free"), Rule(seats.chair, 0, 4, "any"), Rule(clutter.floor_piece, 2, 6, "any"),
     )),
-    "kitchen": Home((6, 20), 0.1, (
+    "kitchen": Home((6, 20), 0.09, (
         Rule(a_kitchen, 1, 2), Rule(kitchens.refrigerator, 0, 1), Rule(tables.table, 0, 1, "free"),
         Rule(kitchens.kitchen_island, 0, 1, "middle"), Rule(seats.stool, 0, 3, "free"), Rule(storage.cabinet, 0, 1),
         Rule(clutter.floor_piece, 0, 3, "any"),
     )),
-    "bathroom": Home((3, 9), 0.15, (
-        Rule(bathrooms.bathtub, 0, 1), Rule(bathrooms.toilet, 1, 1), Rule(bathrooms.washbasin, 1, 2),
+    "bathroom": Home((3, 9), 0.17, (
+        Rule(bathrooms.bathtub, 0, 1), Rule(bathrooms.toilet, 1, 1), Rule(bathrooms.washbasin, 1, 3),
         Rule(bathrooms.shower, 0, 1), Rule(bathrooms.shower_curtain, 0, 1), Rule(bathrooms.towel, 0, 2),
         Rule(bathrooms.bathroom_cabinet, 0, 1), Rule(storage.cabinet, 0, 1), Rule(clutter.floor_piece, 0, 2, "any"),
     )),
-    "office": Home((9, 34), 0.14, (
+    "office": Home((9, 34), 0.13, (
         Rule(tables.desk, 1, 4, "any"), Rule(storage.cabinet, 0, 3), Rule(storage.bookshelf, 0, 3),
         Rule(seats.chair, 1, 4, "any"), Rule(tables.table, 0, 1, "any"), Rule(seats.sofa, 0, 1),
         Rule(openings.board, 0, 2), Rule(clutter.floor_piece, 1, 4, "any"),
@@ -207,7 +209,8 @@ class Room:
                 x = rng.uniform(piece.width / 2, wall.length - piece.width / 2)
                 if rng.random() < 0.3:  # in the corner
                     x = piece.width / 2 if rng.random() < 0.5 else wall.length - piece.width / 2
-                done = self.add(piece, wall.at(x, rng.uniform(0.005, 0.08)), wall.angle)
+                hung = bounds(piece.things)[0][2] > HUNG
+                done = self.add(piece, wall.at(x, rng.uniform(*(ON_WALL if hung else BEFORE_WALL))), wall.angle)
             else:
                 space = self.spaces[0 if place == "middle" else rng.integers(len(self.spaces))]
                 along = 0.0 if space[2] - space[0] > space[3] - space[1] else np.pi / 2

@@ -33,6 +33,7 @@ EVEN_BULGE = 0.003  # m, at most
 UNEVEN = (1.3, 6.5)  # times the noise on other things, whose cloth, gloss and edges a sensor does not match as well
 LOST = (0.25, 4)  # of a beta distribution
 BULGE, BULGE_WAVE = (0.006, 0.05), (0.15, 0.9)  # m; by cloth, gloss, and light that comes by way of other things
+GLOSSY, GLOSSY_WAVE, GLOSSY_BULGE = "cabinet", 1.6, 2  # times the others: wide fronts err over longer ways
 PIXEL_AT = 3.2  # m, where a pixel is as large as a voxel
 GRAZING = 0.17  # cosine at which half of the pixels are lost
 EDGE = 0.04  # jump of depth, as a share of it, at which a pixel is lost
@@ -47,6 +48,7 @@ TRUNCATION = 3  # voxels
 FEWEST_SEEN = 0.45  # summed weight of a voxel
 FEWEST_VOXELS = 5000
 SMALLEST_PART = 150  # vertices; smaller islands are cleaned away
+FILLET = 0.02  # m: fusion rounds the corner of a floor and what stands on it; annotators give it to the latter
 STRAY, STRAY_WAVE = 0.015, (0.15, 0.6)  # m by which borders between labels stray, and over which
 
 
@@ -153,8 +155,21 @@ def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator)
     xyz, faces = _clean(xyz, faces)
     xyz, faces = simplify(xyz.astype(np.float32), faces.astype(np.int32), 1 - settings.kept)
     xyz, faces = xyz.astype(np.float64), faces.astype(np.int64)
-    _, nearest = cKDTree(np.concatenate(seen_at)).query(xyz + _strayed(xyz, rng))
-    return Scan(xyz, faces, np.concatenate(seen_thing)[nearest])
+    thing = _labels(xyz + _strayed(xyz, rng), np.concatenate(seen_at), np.concatenate(seen_thing), rays.names)
+    return Scan(xyz, faces, thing)
+
+
+def _labels(xyz, seen_at, seen_thing, names):
+    """(V,) the nearest of what was seen, but what stands on a floor has the fillet at its foot."""
+    tree, on_floor = cKDTree(seen_at), np.array([name not in ("floor", "wall") for name in names])[seen_thing]
+    far, nearest = tree.query(xyz)
+    thing = seen_thing[nearest]
+    floor = np.flatnonzero(np.array([name == "floor" for name in names])[thing])
+    if on_floor.any():
+        closer, other = cKDTree(seen_at[on_floor]).query(xyz[floor], distance_upper_bound=0.5)
+        at_foot = closer < far[floor] + FILLET
+        thing[floor[at_foot]] = seen_thing[on_floor][other[at_foot]]
+    return thing
 
 
 def _strayed(xyz, rng):
@@ -239,13 +254,17 @@ class _Errors:
         self.lost = rng.beta(*LOST, n)  # share of the pixels: of what is dark or shines
         self.noise = settings.noise * np.where(even, 1, np.exp(rng.uniform(*np.log(UNEVEN), n)))
         self.size = np.where(even, rng.uniform(0, EVEN_BULGE, n), np.exp(rng.uniform(*np.log(BULGE), n)))
+        glossy = np.array([name == GLOSSY for name in names])
+        self.size *= np.where(glossy, GLOSSY_BULGE, 1)
+        self.stretch = np.where(glossy, GLOSSY_WAVE, 1).astype(np.float32)
         wave = rng.normal(size=(3, 10))
         self.wave = (wave / np.linalg.norm(wave, axis=0) * 2 * np.pi / rng.uniform(*BULGE_WAVE, 10)).astype(np.float32)
         self.phase = rng.uniform(0, 2 * np.pi, 10).astype(np.float32)
 
     def bulge(self, xyz, thing):
         """(R,) m by which depths at (R, 3) are wrong: smooth in space, and large where the thing's are."""
-        return self.size[thing] * np.sin(xyz.astype(np.float32) @ self.wave + self.phase).sum(1) / np.sqrt(5)
+        at = xyz.astype(np.float32) / self.stretch[thing, None]
+        return self.size[thing] * np.sin(at @ self.wave + self.phase).sum(1) / np.sqrt(5)
 
 
 def _quantile(share):

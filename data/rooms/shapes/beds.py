@@ -176,12 +176,12 @@ def frame(rng, w: float, length: float, low: float) -> list[Surface]:
 
 def bedding(rng, w: float, length: float, z: float, thick: float) -> list[Surface]:
     """Over a mattress whose top is at z: a blanket made up, crumpled, turned back, pushed aside; or none."""
-    kind = pick(rng, {"made": 0.33, "crumpled": 0.47, "heap": 0.08, "none": 0.07})
+    kind = pick(rng, {"made": 0.24, "crumpled": 0.58, "heap": 0.12, "none": 0.06})
     parts, most = [], max(z - 0.04, 0.05)
     if kind in ("made", "crumpled"):
         start = rng.choice([0.02, rng.uniform(0.25, 0.8)])
         drops = [most if rng.random() < 0.65 else min(most, rng.uniform(0.05, 1.6 * thick)) for _ in range(3)]
-        rumple = rng.uniform(0.02, 0.08) if kind == "made" else rng.uniform(0.05, 0.15)
+        rumple = rng.uniform(0.03, 0.1) if kind == "made" else rng.uniform(0.05, 0.15)
         parts.append(cover(rng, -w, w, start, length, z, rumple, drops))
         if start > 0.2 and rng.random() < 0.6:  # turned back: a roll across
             end, high = start + rng.uniform(0.15, 0.4), z + rng.uniform(0.04, 0.1)

@@ -14,7 +14,7 @@ from data.rooms.shapes.openings import Field, bars_around
 from data.rooms.shapes.parts import annotated_with, fitted, split
 from data.rooms.surfaces import Piece, Surface, Thing, bounds, box, cylinder, placed, rod, turned
 
-BUILT_IN = 0.45  # of the refrigerators: real scans show the front alone of most
+BUILT_IN = 0.6  # of the refrigerators: real scans show the front alone of most
 
 
 class Style(NamedTuple):

@@ -343,7 +343,7 @@ def window(rng: np.random.Generator, height: float) -> Opening:
 
 def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, y: float, tie: float = 0.0) -> Surface:
     """A curtain's cloth: uneven folds, deeper at the foot; tie: the share by which it is drawn in."""
-    wave, deep = rng.uniform(0.08, 0.25), rng.uniform(0.015, 0.045)
+    wave, deep = rng.uniform(0.1, 0.28), rng.uniform(0.02, 0.06)
     phase, foot, stir = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.9, 1.6), rng.uniform(0, 0.12)
     at, to = rng.uniform(0.35, 0.55), rng.choice((x0, x1))
 
@@ -361,7 +361,7 @@ def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, 
 def curtain(rng: np.random.Generator, width: float, height: float, sill: float = 0.9) -> Piece:
     """Curtains over `width` m from a rod `height` m up: drawn across, a pair, or aside; to the floor or the sill."""
     half, y = width / 2, rng.uniform(0.14, 0.22)
-    short = sill > 0.5 and rng.random() < 0.2
+    short = sill > 0.5 and rng.random() < 0.1
     z0 = rng.uniform(sill - 0.35, sill) if short else rng.uniform(0.0, 0.08)
     kind, aside = rng.choice(4, p=(0.42, 0.2, 0.26, 0.12)), rng.uniform(0.15, 0.35) * width
     middle = rng.uniform(-0.1, 0.1) * width
@@ -395,12 +395,12 @@ def window_with_curtain(rng: np.random.Generator, height: float) -> Opening:
 
 def framed(rng: np.random.Generator, x: float, z: float, wide: float, high: float) -> list[Surface]:
     """A flat thing centred at (x, z): a canvas, or a sheet in a frame, perhaps hung a little askew."""
-    field, thick = (-wide / 2, wide / 2, -high / 2, high / 2), rng.uniform(0.002, 0.008)
-    frame = rng.uniform(0.015, 0.07) if rng.random() < 0.7 else 0
+    field, thick = (-wide / 2, wide / 2, -high / 2, high / 2), rng.uniform(0.001, 0.005)
+    frame = rng.uniform(0.015, 0.07) if rng.random() < 0.5 else 0
     parts = [box(*field[:2], 0, thick if not frame else thick * 0.4, *field[2:])]
     if frame:
         parts += bars_around(field, min(frame, wide / 4), 0, thick)
-    lean, askew = rng.uniform(0, 0.015), rng.normal(0, 0.01)
+    lean, askew = rng.uniform(0, 0.005), rng.normal(0, 0.01)
     parts = [turned(turned(s, lean, "x", (0, 0, -high / 2)), askew, "y") for s in parts]
     return [moved(s, (x, max(0.0, -min(s.xyz[:, 1].min() for s in parts)), z)) for s in parts]
 

@@ -329,7 +329,7 @@ def sofa_style(rng: np.random.Generator, armless: float) -> Style:
     arm = {"block": rng.uniform(0.1, 0.28), "rolled": rng.uniform(0.14, 0.24)}.get(kind, rng.uniform(0.03, 0.07))
     top = seat + rng.uniform(0.2, 0.4)
     return Style(
-        feet=rng.choice([0.01, rng.uniform(0.03, 0.15)], p=[0.7, 0.3]),
+        feet=rng.choice([0.01, rng.uniform(0.03, 0.12)], p=[0.88, 0.12]),
         seat=seat,
         top=top,
         back=rng.uniform(0.08, 0.25),

@@ -181,11 +181,11 @@ def cased(rng, width, depth, z0, z1, columns, rows, kinds: dict[str, float], top
 
 def low_cabinet(rng):
     """A sideboard, a cupboard, a chest: with things on top."""
-    width, depth, z0, height = rng.uniform(0.5, 1.8), rng.uniform(0.36, 0.6), lift(rng), rng.uniform(0.6, 1.1)
+    width, depth, z0, height = rng.uniform(0.4, 1.6), rng.uniform(0.36, 0.6), lift(rng), rng.uniform(0.6, 1.1)
     kinds = {"door": 4, "drawer": rng.choice([0, 2]), "open": rng.choice([0, 0.8])}
     columns, rows = max(1, round(width / rng.uniform(0.4, 0.8))), rng.choice([1, 1, 2])
     surfaces, things = cased(rng, width, depth, z0, height, columns, rows, kinds, rng.choice([0, 0.015]))
-    things += on_top(rng, -width / 2, width / 2, 0, depth, height, rng.choice([0, 2, 4, 7]))
+    things += on_top(rng, -width / 2, width / 2, 0, depth, height, rng.choice([0, 3, 6, 10]))
     return surfaces + foot(rng, -width / 2, width / 2, 0, depth, z0), things
 
 
@@ -213,7 +213,7 @@ def tall_cabinet(rng):
         surfaces, things = surfaces + above, things + in_it
     if rng.random() < 0.2:
         surfaces.append(box(-x - 0.03, x + 0.03, 0, depth + 0.04, height - 0.05, height))
-    things += on_top(rng, -x, x, 0, depth, height, rng.choice([0, 0, 2]), makers={carton: 3, basket: 1, books: 1})
+    things += on_top(rng, -x, x, 0, depth, height, rng.choice([0, 2, 5]), makers={carton: 3, basket: 2, books: 1})
     return surfaces + foot(rng, -x, x, 0, depth, z0), things
 
 
@@ -261,7 +261,7 @@ def made(rng, name: str, surfaces: list[Surface], things: list[Thing], share: fl
 
 def cabinet(rng: np.random.Generator) -> Piece:
     make = list(CABINETS)[rng.choice(len(CABINETS), p=list(CABINETS.values()))]
-    return made(rng, "cabinet", *make(rng), share=0.35)
+    return made(rng, "cabinet", *make(rng), share=0.8)
 
 
 def dresser(rng: np.random.Generator) -> Piece:

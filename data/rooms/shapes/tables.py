@@ -163,9 +163,9 @@ def table(rng: np.random.Generator, kind: str | None = None) -> Piece:
     inset *= rng.uniform(0.82, 1)
     base = pick(rng, BASES[kind])(rng, a * inset, b * inset, height - thick)
     inset = 0.95 if power > 4 else 0.65
-    count = rng.choice([0, rng.integers(1, 5), rng.integers(4, 11)], p=[0.15, 0.4, 0.45])
+    count = rng.choice([0, rng.integers(1, 5), rng.integers(4, 14)], p=[0.08, 0.32, 0.6])
     things = on_top(rng, -a * inset, a * inset, -b * inset, b * inset, height, count)
-    part = rng.choice([0, rng.uniform(0, 1), 1], p=[0.25, 0.35, 0.4])
+    part = rng.choice([0, rng.uniform(0.3, 1), 1], p=[0.12, 0.33, 0.55])
     return settled(annotated_with(rng, Thing("table", [top, *base]), things, part))
 
 
@@ -284,5 +284,5 @@ def desk(rng: np.random.Generator) -> Piece:
             high = height + rng.uniform(0.25, 0.6)
             across = box(width / 2 - 0.02, width / 2 + 0.02, 0, depth, height - 0.3, high)
             parts.append(box(-width / 2, width / 2, -0.03, 0.01, height - 0.3, high) if angle else across)
-    share = rng.choice([0, rng.uniform(0, 0.5), 1], p=[0.55, 0.3, 0.15])
+    share = rng.choice([0, rng.uniform(0, 0.5), 1], p=[0.62, 0.28, 0.1])
     return settled(annotated_with(rng, Thing("desk", parts), things, share))

@@ -94,6 +94,17 @@ def test_nothing_stands_in_anything_else():
                     assert not inside_quadrangle(b, some, margin=0.03).any()
 
 
+def test_what_hangs_is_at_the_wall():
+    for seed in range(10):
+        room = Room("living room", np.random.default_rng(seed))
+        assert room.put(openings.picture(room.rng), "wall")
+        (footprint, bottom, _), (picture,) = room.taken[-1], room.things
+        assert bottom > 0.3 and picture.name == "picture"
+        gap = [min(room.spaces[0][3] - y, y, x, room.spaces[0][2] - x) for x, y in footprint[:2]]
+        if len(room.spaces) == 1:
+            assert max(gap) < 0.011
+
+
 def test_a_wall_is_open_where_a_door_is():
     room = Room("office", np.random.default_rng(0))
     door = openings.Opening(openings.door(room.rng, room.height).piece, (-0.4, 0.4, 0.0, 2.0))

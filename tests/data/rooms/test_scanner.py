@@ -70,6 +70,16 @@ def test_labels_are_those_of_the_nearest_surface(scan):
     assert (scan.thing[(np.abs(scan.xyz - [1.3, 1.2, 0]) < [0.2, 0.2, 0.1]).all(1)] == 0).mean() > 0.95
 
 
+def test_the_fillet_at_its_foot_is_annotated_as_what_stands_there():
+    along = np.arange(0, 1, 0.005)
+    floor, side = np.zeros((200, 3)), np.zeros((200, 3))
+    floor[:, 0], side[:, 2] = along, along
+    seen_at, seen_thing = np.concatenate((floor, side)), np.repeat([0, 1], 200)
+    beside, away = [0.012, 0, 0.004], [0.3, 0, 0.004]
+    for name, found in (("cabinet", [1, 0]), ("wall", [0, 0])):
+        assert scanner._labels(np.array([beside, away]), seen_at, seen_thing, ["floor", name]).tolist() == found
+
+
 def test_what_no_camera_sees_is_missing(scan):
     behind = (scan.xyz[:, 0] > 2.85) & (np.abs(scan.xyz[:, 1] - 3.0) < 0.4) & (scan.xyz[:, 2] < 1.0)
     assert not behind.any(), "the wall behind the cabinet"
