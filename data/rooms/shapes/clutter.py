@@ -549,10 +549,10 @@ def appliance(rng):
 
 
 FLOOR = {
-    box_pile: 3, trash_can: 5, bag: 3, suitcase: 1, clothes_heap: 1.5, floor_lamp: 1.5, floor_plant: 2, heater: 1.5,
+    box_pile: 3, trash_can: 6, bag: 3, suitcase: 1, clothes_heap: 1.5, floor_lamp: 1.5, floor_plant: 2, heater: 1.5,
     laundry_basket: 1.5, fan: 1, drying_rack: 0.7, shoe_rack: 1, loose_shoes: 1, rolled_rug: 0.5, vacuum_cleaner: 0.7,
-    piano: 0.4, exercise_machine: 0.6, stand_with_device: 2, ironing_board: 0.5, bicycle: 0.6, coat_stand: 0.6,
-    step_ladder: 0.5, guitar: 0.4, appliance: 2,
+    piano: 0.4, exercise_machine: 0.6, stand_with_device: 1.5, ironing_board: 0.5, bicycle: 0.6, coat_stand: 0.6,
+    step_ladder: 0.5, guitar: 0.4, appliance: 1.5,
 }  # fmt: skip
 
 

@@ -343,7 +343,7 @@ def window(rng: np.random.Generator, height: float) -> Opening:
 
 def folds(rng: np.random.Generator, x0: float, x1: float, z0: float, z1: float, y: float, tie: float = 0.0) -> Surface:
     """A curtain's cloth: uneven folds, deeper at the foot; tie: the share by which it is drawn in."""
-    wave, deep = rng.uniform(0.1, 0.28), rng.uniform(0.02, 0.06)
+    wave, deep = rng.uniform(0.1, 0.28), rng.uniform(0.02, 0.055)
     phase, foot, stir = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.9, 1.6), rng.uniform(0, 0.12)
     at, to = rng.uniform(0.35, 0.55), rng.choice((x0, x1))
 
