@@ -55,10 +55,12 @@ from models.pointnet2 import CENTRES
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
 from training.arguments import (
+    TF32_HELP,
     add_network_flags,
     choose_device,
     flags_of_file,
     network_fields,
+    precision,
     refuse_options,
     whole_number,
 )
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=whole_number(0), default=0)
     add("--workers", type=whole_number(0), default=2, help="processes that read scenes and cut chunks, for each GPU")
     add("--device", default="auto")
+    add("--tf32", action=argparse.BooleanOptionalAction, default=False, help=TF32_HELP)
     add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
     add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
@@ -192,7 +195,7 @@ def foreign_flags(model: str) -> list[str]:
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.tf32)
     data, found, initial = ranks.on_rank_0(prepare, args, config)
     config["data"] = str(data.folder.resolve())
     chunks, batches, loader = training_chunks(args, data)
@@ -389,7 +392,7 @@ def open_log(
         write_json(args.out / "config.json", run.config)
         write_json(args.out / "environment.json", environment(device))
     history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in run.model.parameters()):,} parameters")
-    history.say(f"{ranks.world_size()} x {device}, {ops.describe()}")
+    history.say(f"{ranks.world_size()} x {device}, {precision()}, {ops.describe()}")
     history.say(
         f"{len(chunks)} training scenes ({data.expected} expected), {len(data.val)} validation scenes, "
         f"{len(data.space.classes)} classes of {data.space.name}, batch {args.batch_size}, "
