@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-
 TF32_HELP = "10 bits of mantissa in a GPU's matrix products and convolutions (default: float32 in both)"
 
 
