@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,10 +65,12 @@ from training.arguments import (
     refuse_options,
     whole_number,
 )
-from training.loop import Run, refuse_infinite_weights, steps
+from training.graph import Graph, eagerly
+from training.loop import Run, refuse_infinite_weights, set_learning_rate, steps
 from training.losses import weighted_cross_entropy_sum
 from training.recipes import DECAY_EVERY, RECIPES, bn_momentum, cosine, learning_rate
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
+from training.step import Step
 from training.stopping import StopRequest, TrainingError, ignore_signals, run_command
 from training.validation import Validation
 
@@ -84,7 +87,7 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 CONTEXT_OF_MODEL = contexts_of_models("pointnet2")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
-FREE_ON_RESUME = ("workers", "device", "ops", "compile", "validate_every", "save_every", "data")
+FREE_ON_RESUME = ("workers", "device", "ops", "compile", "graph", "validate_every", "save_every", "data")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tf32", action=argparse.BooleanOptionalAction, default=False, help=TF32_HELP)
     add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
+    add("--graph", action=argparse.BooleanOptionalAction, default=True, help="replay the step as a CUDA graph")
     add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
     return parser
 
@@ -208,9 +212,10 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         run.resume(found.state)
     run.history = open_log(args, run, device, chunks, batches, data, found, notes)
     validation = validation_of(args, run, device, data)
-    forward = ranks.parallel(torch.compile(model) if args.compile else model)
-    loss_of = functools.partial(chunk_loss, forward, device, args)
-    schedule = functools.partial(set_rates, args, run, len(batches))
+    ranks.copy_weights_of_rank_0(model)
+    step = step_of(args, run, device)
+    rates_of = functools.partial(rates, args, len(batches))
+    schedule = functools.partial(set_rates, run, rates_of)
     last = args.out / "checkpoints" / checkpoint.LAST
 
     stop.listen()
@@ -221,9 +226,9 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         started, before, speed = time.perf_counter(), run.step, 0.0
         batches.set_epoch(epoch, first_step=len(run.losses))
         model.train()
-        for loss, stopping in steps(run, loader, loss_of, schedule, chunks.names_of, stop, args.accumulate, args.clip):
+        for loss, stopping in steps(run, step, loader, schedule, chunks.names_of, stop):
             run.history.step(epoch, run.step, loss)
-            points, rate = (run.step - before) * chunks_of_step(args) * args.points, optimizer.param_groups[0]["lr"]
+            points, (rate, _) = (run.step - before) * chunks_of_step(args) * args.points, rates_of(run.step - 1)
             speed = points / (time.perf_counter() - started)
             progress.set_postfix_str(f"loss {loss:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
             progress.update()
@@ -259,17 +264,37 @@ def build(
     model = pointnet2.build(network, args.seed).to(device)
     if args.sync_bn:
         synchronise(model)
-    optimiser = OPTIMISERS[args.optimiser]
-    return model, optimiser(model.parameters(), lr=args.lr, betas=(0.9, 0.999), weight_decay=args.weight_decay)
+    options = {"lr": args.lr, "betas": (0.9, 0.999), "weight_decay": args.weight_decay}
+    if device.type == "cuda":  # all of an update on the device, with the rate where a captured one reads it
+        options |= {"lr": torch.tensor(args.lr, device=device), "fused": True, "capturable": True}
+    return model, OPTIMISERS[args.optimiser](model.parameters(), **options)
+
+
+def step_of(args: argparse.Namespace, run: Run, device: torch.device) -> Step:
+    """The training step, as a CUDA graph where it can be one; the log says which."""
+    forward = torch.compile(run.model) if args.compile else run.model
+    obstacles = (
+        ("there is no graph on this device", device.type != "cuda"),
+        ("--no-graph", not args.graph),
+        ("--compile", args.compile),
+        ("--sync-bn", args.sync_bn),
+        ("its point operators are not Triton's", not ops.serve_without_waiting(next(run.model.parameters()))),
+    )
+    why_not = next((reason for reason, is_there in obstacles if is_there), "")
+    run.history.say(f"the step runs eagerly: {why_not}" if why_not else "the step is replayed as a CUDA graph")
+    run_as = eagerly if why_not else functools.partial(Graph, device=device)
+    loss_of = functools.partial(chunk_loss, forward, device, args)
+    return Step(run.model, run.optimizer, loss_of, args.accumulate, args.clip, run_as)
 
 
 def chunk_loss(
     network: nn.Module, device: torch.device, args: argparse.Namespace, batch: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The sum of the weighted losses of a batch of chunks, and the number of points that it is of."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
-        logits = network(batch["points"].to(device))  # (B, N, C)
+    points = batch["points"].to(device)  # (B, N, 3 + extra)
     classes, weight = batch["classes"].to(device), batch["weight"].to(device)  # (B, N) each
+    with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
+        logits = network(points)  # (B, N, C)
     return weighted_cross_entropy_sum(logits, classes, weight, args.label_smoothing)
 
 
@@ -286,9 +311,12 @@ def rates(args: argparse.Namespace, steps_an_epoch: int, step: int) -> tuple[flo
     return learning_rate(args.lr, chunks, args.decay_every), momentum
 
 
-def set_rates(args: argparse.Namespace, run: Run, steps_an_epoch: int, step: int) -> None:
-    run.optimizer.param_groups[0]["lr"], momentum = rates(args, steps_an_epoch, step)
+def set_rates(run: Run, rates_of: Callable[[int], tuple[float, float]], step: int) -> float:
+    """For the step after so many. Returns the momentum: the one number of a step that only its code holds."""
+    rate, momentum = rates_of(step)
+    set_learning_rate(run.optimizer, rate)
     set_batch_norm_momentum(run.model, momentum)
+    return momentum
 
 
 def network_config(args: argparse.Namespace, num_classes: int) -> pointnet2.PointNet2Config:

@@ -62,4 +62,5 @@ class SetAbstraction(nn.Module):
                 x = x + rows.gather(F.linear(features, w_features).flatten(0, -2), pairs.neighbour)  # (P, C')
             x = mlp.from_first_to_last(x, pairs.multiplicity)  # (P, C'')
             pooled.append(batch_norm_relu(x, mlp.norms[-1], pairs.multiplicity, pairs.start))  # (B M, C'')
-        return torch.cat(pooled, 1).unflatten(0, centres.shape[:2])  # (B, M, out_channels)
+        y = torch.cat(pooled, 1) if len(pooled) > 1 else pooled[0]  # (B M, out_channels)
+        return y.unflatten(0, centres.shape[:2])  # (B, M, out_channels)
