@@ -33,7 +33,7 @@ from data.metrics import class_table, percent
 from data.page import PageError, need_plotly, write_page
 from data.scenes import SPLITS, SceneError, read_manifest, read_scene
 from training import checkpoint, ranks
-from training.arguments import choose_device, whole_number
+from training.arguments import TF32_HELP, choose_device, precision, whole_number
 from training.board import confusion_figure
 from training.inference import SceneResult, add_counts, evaluate
 from training.run_folder import run_folder_of
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
     parser.add_argument("--workers", type=whole_number(0), default=1, help="processes that read and tile scenes")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--tf32", action="store_true", help=TF32_HELP)
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
     votes = "looks at each scene for scannet-benchmark, as predict.py's (default: 0, the protocol's own draws)"
     parser.add_argument("--votes", type=whole_number(0), default=0, help=votes)
@@ -82,7 +83,7 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
     """The evaluation, in every rank. Returns the exit code."""
     if args.html:
         need_plotly()
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.tf32)
     content, data_dir, files, expected, split = ranks.on_rank_0(_open, args)
     if len(files) < expected and not args.allow_partial:
         return 2
@@ -93,7 +94,7 @@ def score(args: argparse.Namespace, stop: StopRequest) -> int:
     name = f"{folder_name(split, files, own)}-{sha256[:8]}" + (f"-{args.votes}-votes" if args.votes else "")
     out = args.out or run_folder_of(args.checkpoint) / "eval" / name
     if ranks.rank() == 0:
-        print(f"{ranks.world_size()} x {device}, {ops.describe()}")
+        print(f"{ranks.world_size()} x {device}, {precision()}, {ops.describe()}")
         print(f"{len(files)} scenes ({' '.join(split)}) of {data_dir}, weights {sha256[:8]}")
     trained = content["config"], content["label_space"]
     scenes = WholeScenes.as_trained(files, args.seed, *trained, votes=args.votes)

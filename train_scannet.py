@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,18 +56,22 @@ from models.pointnet2 import CENTRES
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
 from training.arguments import (
+    TF32_HELP,
     add_network_flags,
     choose_device,
     flags_of_file,
     network_fields,
+    precision,
     refuse_options,
     whole_number,
 )
+from training.graph import Graph, eagerly
 from training.loader import CACHES, ahead, chunk_loader, share_cache
-from training.loop import Run, refuse_infinite_weights, steps
+from training.loop import Run, refuse_infinite_weights, set_learning_rate, steps
 from training.losses import weighted_cross_entropy_sum
 from training.recipes import DECAY_EVERY, RECIPES, bn_momentum, cosine, learning_rate
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
+from training.step import Step
 from training.stopping import StopRequest, TrainingError, run_command
 from training.validation import Validation
 
@@ -83,7 +88,7 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 CONTEXT_OF_MODEL = contexts_of_models("pointnet2")
 
 # What may differ between a run and its resumption; everything else would make another experiment of it
-FREE_ON_RESUME = ("workers", "cache", "device", "ops", "compile", "validate_every", "save_every", "data")
+FREE_ON_RESUME = ("workers", "cache", "device", "ops", "compile", "graph", "validate_every", "save_every", "data")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -138,8 +143,10 @@ def _parser() -> argparse.ArgumentParser:
         help="auto: scenes are unpacked once, to a temporary file, if it fits",
     )
     add("--device", default="auto")
+    add("--tf32", action=argparse.BooleanOptionalAction, default=False, help=TF32_HELP)
     add("--amp", choices=["none", "bf16"], default="none", help="autocast of the forward pass, in training only")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
+    add("--graph", action=argparse.BooleanOptionalAction, default=True, help="replay the step as a CUDA graph")
     add("--ops", choices=ops.CHOICES, default="auto", help="implementation of the point operators")
     return parser
 
@@ -199,7 +206,7 @@ def foreign_flags(model: str) -> list[str]:
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     config = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.tf32)
     data, found, initial = ranks.on_rank_0(prepare, args, config)
     config["data"] = str(data.folder.resolve())
     chunks, batches, loader = training_chunks(args, data, device)
@@ -212,9 +219,10 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         run.resume(found.state)
     run.history = open_log(args, run, device, chunks, batches, data, found, notes)
     validation = validation_of(args, run, device, data)
-    forward = ranks.parallel(torch.compile(model) if args.compile else model)
-    loss_of = functools.partial(chunk_loss, forward, device, args)
-    schedule = functools.partial(set_rates, args, run, len(batches))
+    ranks.copy_weights_of_rank_0(model)
+    step = step_of(args, run, device)
+    rates_of = functools.partial(rates, args, len(batches))
+    schedule = functools.partial(set_rates, run, rates_of)
     last = args.out / "checkpoints" / checkpoint.LAST
 
     stop.listen()
@@ -225,10 +233,9 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
         started, before, speed = time.perf_counter(), run.step, 0.0
         batches.set_epoch(epoch, first_step=len(run.losses))
         model.train()
-        loaded = ahead(loader, device)
-        for loss, stopping in steps(run, loaded, loss_of, schedule, chunks.names_of, stop, args.accumulate, args.clip):
+        for loss, stopping in steps(run, step, ahead(loader, device), schedule, chunks.names_of, stop):
             run.history.step(epoch, run.step, loss)
-            points, rate = (run.step - before) * chunks_of_step(args) * args.points, optimizer.param_groups[0]["lr"]
+            points, (rate, _) = (run.step - before) * chunks_of_step(args) * args.points, rates_of(run.step - 1)
             speed = points / (time.perf_counter() - started)
             progress.set_postfix_str(f"loss {loss:.3f}, lr {rate:.1e}, {speed:,.0f} points/s", refresh=False)
             progress.update()
@@ -264,17 +271,37 @@ def build(
     model = pointnet2.build(network, args.seed).to(device)
     if args.sync_bn:
         synchronise(model)
-    optimiser = OPTIMISERS[args.optimiser]
-    return model, optimiser(model.parameters(), lr=args.lr, betas=(0.9, 0.999), weight_decay=args.weight_decay)
+    options = {"lr": args.lr, "betas": (0.9, 0.999), "weight_decay": args.weight_decay}
+    if device.type == "cuda":  # all of an update on the device, with the rate where a captured one reads it
+        options |= {"lr": torch.tensor(args.lr, device=device), "fused": True, "capturable": True}
+    return model, OPTIMISERS[args.optimiser](model.parameters(), **options)
+
+
+def step_of(args: argparse.Namespace, run: Run, device: torch.device) -> Step:
+    """The training step, as a CUDA graph where it can be one; the log says which."""
+    forward = torch.compile(run.model) if args.compile else run.model
+    obstacles = (
+        ("there is no graph on this device", device.type != "cuda"),
+        ("--no-graph", not args.graph),
+        ("--compile", args.compile),
+        ("--sync-bn", args.sync_bn),
+        ("its point operators are not Triton's", not ops.serve_without_waiting(next(run.model.parameters()))),
+    )
+    why_not = next((reason for reason, is_there in obstacles if is_there), "")
+    run.history.say(f"the step runs eagerly: {why_not}" if why_not else "the step is replayed as a CUDA graph")
+    run_as = eagerly if why_not else functools.partial(Graph, device=device)
+    loss_of = functools.partial(chunk_loss, forward, device, args)
+    return Step(run.model, run.optimizer, loss_of, args.accumulate, args.clip, run_as)
 
 
 def chunk_loss(
     network: nn.Module, device: torch.device, args: argparse.Namespace, batch: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The sum of the weighted losses of a batch of chunks, and the number of points that it is of."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
-        logits = network(batch["points"].to(device))  # (B, N, C)
+    points = batch["points"].to(device)  # (B, N, 3 + extra)
     classes, weight = batch["classes"].to(device), batch["weight"].to(device)  # (B, N) each
+    with torch.autocast(device.type, torch.bfloat16, enabled=args.amp == "bf16"):
+        logits = network(points)  # (B, N, C)
     return weighted_cross_entropy_sum(logits, classes, weight, args.label_smoothing)
 
 
@@ -291,9 +318,12 @@ def rates(args: argparse.Namespace, steps_an_epoch: int, step: int) -> tuple[flo
     return learning_rate(args.lr, chunks, args.decay_every), momentum
 
 
-def set_rates(args: argparse.Namespace, run: Run, steps_an_epoch: int, step: int) -> None:
-    run.optimizer.param_groups[0]["lr"], momentum = rates(args, steps_an_epoch, step)
+def set_rates(run: Run, rates_of: Callable[[int], tuple[float, float]], step: int) -> float:
+    """For the step after so many. Returns the momentum: the one number of a step that only its code holds."""
+    rate, momentum = rates_of(step)
+    set_learning_rate(run.optimizer, rate)
     set_batch_norm_momentum(run.model, momentum)
+    return momentum
 
 
 def network_config(args: argparse.Namespace, num_classes: int) -> pointnet2.PointNet2Config:
@@ -392,7 +422,7 @@ def open_log(
         write_json(args.out / "config.json", run.config)
         write_json(args.out / "environment.json", environment(device))
     history.say(f"{args.name} in {args.out}: {sum(p.numel() for p in run.model.parameters()):,} parameters")
-    history.say(f"{ranks.world_size()} x {device}, {ops.describe()}")
+    history.say(f"{ranks.world_size()} x {device}, {precision()}, {ops.describe()}")
     history.say(
         f"{len(chunks)} training scenes ({data.expected} expected), {len(data.val)} validation scenes, "
         f"{len(data.space.classes)} classes of {data.space.name}, batch {args.batch_size}, "

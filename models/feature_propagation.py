@@ -24,7 +24,7 @@ class FeaturePropagation(nn.Module):
 
     def __init__(self, coarse_channels: int, skip_channels: int, mlp: tuple[int, ...]):
         super().__init__()
-        self.coarse_channels = coarse_channels
+        self.channels = coarse_channels, skip_channels
         self.mlp = SharedMLP((coarse_channels + skip_channels, *mlp))
 
     def forward(
@@ -35,12 +35,11 @@ class FeaturePropagation(nn.Module):
 
         Where `distinct` says which fine points are, only these are computed: skip (R, skip_channels) -> (R, mlp[-1]).
         """
-        index, weight = inverse_distance_weights(xyz, coarse_xyz)  # (B N, 3) each
-        if distinct:
-            index, weight = index[distinct.first], weight[distinct.first]  # (R, 3) each
-        w_coarse, w_skip = self.mlp.linears[0].weight.tensor_split([self.coarse_channels], 1)  # (C', C) each
+        found = inverse_distance_weights(xyz, coarse_xyz)  # (B, N, 3) each
+        index, weight = (distinct.of(each) if distinct else each.flatten(0, 1) for each in found)  # (R, 3) each
+        w_coarse, w_skip = self.mlp.linears[0].weight.split(self.channels, 1)  # (C', C) each
         coarse = F.linear(coarse, w_coarse).flatten(0, -2)  # (B M, C')
-        x = ops.three_interpolate(coarse[None], index[None], weight[None])[0]  # (R, C')
+        x = ops.three_interpolate(coarse[None], index[None], weight[None]).squeeze(0)  # (R, C')
         if skip is not None:
             x = x + F.linear(skip, w_skip).flatten(0, -2)  # (R, C')
         if distinct:
@@ -50,9 +49,9 @@ class FeaturePropagation(nn.Module):
 
 def inverse_distance_weights(xyz: Tensor, coarse_xyz: Tensor) -> tuple[Tensor, Tensor]:
     """The three coarse points (B, M, 3) nearest to each point (B, N, 3), and their weights, proportional to the inverse
-    squared distance, which sum to 1 -> index (B N, 3) int64 among B M, weight (B N, 3) float32."""
+    squared distance, which sum to 1 -> index (B, N, 3) int64 among B M, weight (B, N, 3) float32."""
     B, M, _ = coarse_xyz.shape
     squared_distance, index = ops.three_nn(xyz.float(), coarse_xyz.float())  # (B, N, 3) each
-    index = index + M * torch.arange(B, device=index.device)[:, None, None]  # among all clouds' coarse points
-    weight = 1 / squared_distance.flatten(0, 1).clamp(min=MIN_SQUARED_DISTANCE)  # (B N, 3)
-    return index.flatten(0, 1), weight / weight.sum(1, keepdim=True)
+    index = index + torch.arange(0, B * M, M, device=index.device)[:, None, None]  # among all clouds' coarse points
+    weight = squared_distance.clamp(min=MIN_SQUARED_DISTANCE).reciprocal()  # (B, N, 3)
+    return index, weight / weight.sum(2, keepdim=True)

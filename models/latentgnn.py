@@ -13,9 +13,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 MIN_LENGTH = 1e-12  # that vectors are divided by, as in F.normalize
 CACHED = 2**17  # values, half a MiB in float32
+LAUNCHED = 2**24  # values that a GPU passes over in the time of starting some 35 kernels: an estimate
 WEIGHT_INIT_STD = 0.01  # of W, as in the authors' released module
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 L2V_NORMS = ("nodes", "points")
@@ -118,36 +120,31 @@ class LatentGNN(nn.Module):
     def propagate(self, x: Tensor) -> Tensor:
         """X (B, C, N) -> X~ (B, C, N), by the paper's equations.
 
-        A psi is divided by its norms behind the much smaller product that it enters, and W, which Eq. 12 has on the
-        points, acts on the latent nodes' messages: (psi_l2v^T Z) W = psi_l2v^T (Z W).
+        W, which Eq. 12 has on the points, acts on the latent nodes' messages: (psi_l2v^T Z) W = psi_l2v^T (Z W).
         """
         K, d = self.kernels, self.latent_nodes
-        x_v2l, psi_v2l, v2l_norm, psi_l2v, l2v_norm = self.affinities(x)
-        z = psi_v2l.flatten(1, 2) @ x_v2l.transpose(1, 2)  # (B, K d, c)  Eq. 5
-        z = z.unflatten(1, (K, d)) / v2l_norm  # (B, K, d, c)
-        z = self.weighted(z, "latent")  # (B, K, d, c)  Eq. 8
+        x_v2l = unit(normalised_product(*self.reduce_v2l, x), 1)  # (B, c, N)
+        psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True)  # (B, K d, N)
+        if self.symmetric:
+            psi_l2v = unit(psi_v2l.unflatten(1, (K, d)), 2)  # (B, K, d, N)
+            z = psi_l2v.flatten(1, 2) @ x_v2l.transpose(1, 2)  # (B, K d, c)  Eq. 5
+        else:
+            x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
+            psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))
+            z = unit_product(psi_v2l, x_v2l.transpose(1, 2), -1)  # (B, K d, c)  Eq. 5
+        z = self.weighted(z.unflatten(1, (K, d)), "latent")  # (B, K, d, c)  Eq. 8
         z_unit = unit(z, 3)  # (B, K, d, c)
         f = F.softmax(z_unit @ z_unit.transpose(2, 3), dim=3)  # (B, K, d, d)
         z = f @ z  # (B, K, d, c)  Eq. 6, 10
-        z = self.weighted(z, "visible")  # (B, K, d, c)  A X W of Eq. 12
-        x_tilde = z.transpose(2, 3) @ psi_l2v / l2v_norm  # (B, K, c, N)  Eq. 7, 11
+        z = self.weighted(z, "visible").transpose(2, 3)  # (B, K, c, d)  A X W of Eq. 12
+        if self.symmetric:
+            x_tilde = z @ psi_l2v  # (B, K, c, N)  Eq. 7, 11
+        elif self.l2v_norm == "nodes":
+            x_tilde = unit_product(psi_l2v, z, -2)  # (B, K, c, N)
+        else:
+            x_tilde = z @ unit(psi_l2v, 3)  # (B, K, c, N)
         x_tilde = self.h(x_tilde.flatten(1, 2))  # (B, K c, N)
         return normalised_product(*self.mixture, x_tilde)  # (B, C, N)  Eq. 14
-
-    def affinities(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | int, Tensor, Tensor | int]:
-        """X (B, C, N) -> its reduction x_v2l (B, c, N), psi_v2l (B, K, d, N), its norms over the points (B, K, d, 1),
-        psi_l2v (B, K, d, N) and its norms over the nodes (B, K, 1, N); 1 of a psi that has its unit norm already."""
-        K, d = self.kernels, self.latent_nodes
-        x_v2l = unit(normalised_product(*self.reduce_v2l, x), 1)  # (B, c, N)
-        psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True).unflatten(1, (K, d))  # (B, K, d, N)
-        if self.symmetric:
-            psi = unit(psi_v2l, 2)
-            return x_v2l, psi, 1, psi, 1
-        x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
-        psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))  # (B, K, d, N)
-        if self.l2v_norm == "points":
-            return x_v2l, psi_v2l, length(psi_v2l, 3), unit(psi_l2v, 3), 1
-        return x_v2l, psi_v2l, length(psi_v2l, 3), psi_l2v, length(psi_l2v, 2)
 
     def weighted(self, z: Tensor, side: str) -> Tensor:
         """Z W (B, K, d, c), or Z where W acts on the other side or is left out."""
@@ -155,7 +152,9 @@ class LatentGNN(nn.Module):
 
     def h(self, x: Tensor) -> Tensor:
         """Batch norm and ReLU of (B, K c, N), or x without W."""
-        return x if self.weight_side is None else F.relu(self.weight_norm(x), inplace=True)
+        if self.weight_side is None:
+            return x
+        return F.relu(self.weight_norm(x), inplace=not isinstance(self.weight_norm, nn.Identity))  # x itself is kept
 
 
 def normalised_product(conv: nn.Conv1d, norm: nn.Module, x: Tensor) -> Tensor:
@@ -163,12 +162,14 @@ def normalised_product(conv: nn.Conv1d, norm: nn.Module, x: Tensor) -> Tensor:
 
     Batch norm needs mean and variance of W x, which those of x give: mean(W x) = W mean(x) and
     var(W x) = diag(W cov(x) W^T). They then scale the rows of W, so that W x is written once, and its
-    statistics are never read from it. It pays for outputs that are wider than x and too large for the cache.
+    statistics are never read from it. It pays for outputs that are wider than x and too large for the CPU's cache,
+    or, on a GPU, for the start of the kernels to count.
     """
     weight = conv.weight.squeeze(2)  # (C', C)
     (outputs, channels), points = weight.shape, x.shape[0] * x.shape[2]
     plain = type(norm) is nn.BatchNorm1d and norm.affine and norm.track_running_stats and norm.momentum is not None
-    if not (plain and norm.training and channels < outputs and outputs * points > CACHED):
+    pays = channels < outputs and outputs * points > (CACHED if x.device.type == "cpu" else LAUNCHED)
+    if not (plain and norm.training and pays):
         return norm(weight.expand(x.shape[0], -1, -1) @ x)  # expanded, or matmul would copy x to fold B into N
     mean = x.mean((0, 2))  # (C,)
     x = x - mean[:, None]  # (B, C, N)
@@ -182,39 +183,81 @@ def normalised_product(conv: nn.Conv1d, norm: nn.Module, x: Tensor) -> Tensor:
     return torch.baddbmm(norm.bias[:, None], weight.expand(x.shape[0], -1, -1), x)  # (B, C', N)
 
 
+# A unit vector and its gradient in seven launches of a kernel instead of autograd's seventeen. torch.func would want
+# Functions that take twice as long to call, and a trace with one could not be saved: both get plain torch.
+
+
 def unit(x: Tensor, dim: int) -> Tensor:
-    """x divided by its L2 norm over one axis."""
-    return x * length(x, dim).reciprocal()
+    """x divided by its L2 norm over one axis, which is at least MIN_LENGTH."""
+    return _unit(x, dim) if _is_recorded() else _Unit.apply(x, dim)
 
 
-def length(x: Tensor, dim: int) -> Tensor:
-    """L2 norm over one axis, which is kept; at least MIN_LENGTH."""
-    # torch.func would want a Function that takes it twice as long to call, and a trace with one could not be saved
-    plain = torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
-    return _length(x, dim) if plain else _Length.apply(x, dim)
+def unit_product(psi: Tensor, other: Tensor, axis: int) -> Tensor:
+    """Product over an axis of unit(psi, axis): psi (..., Q, M) @ other (..., M, P) for axis -1, other (..., P, M) @ psi
+    (..., M, Q) for axis -2. The lengths divide the product, which is much smaller than psi."""
+    return _unit_product(psi, other, axis) if _is_recorded() else _UnitProduct.apply(psi, other, axis)
+
+
+def _is_recorded() -> bool:
+    return torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+
+
+def _unit(x: Tensor, dim: int) -> Tensor:
+    return x / _length(x, dim)
+
+
+def _unit_product(psi: Tensor, other: Tensor, axis: int) -> Tensor:
+    return (psi @ other if axis == -1 else other @ psi) / _length(psi, axis)
 
 
 def _length(x: Tensor, dim: int) -> Tensor:
-    """Of 0 the gradient is 0, as _Length's."""
-    if dim == x.dim() - 1:
+    """L2 norm over one axis, which is kept; at least MIN_LENGTH. Of 0 the gradient is 0."""
+    if x.device.type != "cpu" or dim % x.dim() == x.dim() - 1:
         return torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp(min=MIN_LENGTH)
     # On the CPU 50 times faster than vector_norm, which does not vectorise over other axes
     return x.square().sum(dim, keepdim=True).clamp(min=MIN_LENGTH**2).sqrt()
 
 
-class _Length(torch.autograd.Function):
-    """With x / |x| as its gradient, in one pass over x instead of the three of torch.linalg.vector_norm's."""
+class _Unit(torch.autograd.Function):
+    """y = x / |x|, whose gradient is (g - y <g, y>) / |x|."""
 
     @staticmethod
     def forward(ctx, x, dim):
         norm = _length(x, dim)
-        ctx.save_for_backward(x, norm)
-        return norm
+        y = x / norm
+        ctx.save_for_backward(y, norm)
+        ctx.dim = dim
+        return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
-        x, norm = ctx.saved_tensors
-        return x * (grad / norm), None
+        y, norm = ctx.saved_tensors
+        along = (grad * y).sum(ctx.dim, keepdim=True)
+        return torch.addcmul(grad, y, along, value=-1).div_(norm), None
+
+
+class _UnitProduct(torch.autograd.Function):
+    """y = psi @ other / |psi|, or other @ psi / |psi|. With h = g / |psi|, the other factor's gradient is psi^T h, and
+    that of psi h other^T - psi <h, y> / |psi|."""
+
+    @staticmethod
+    def forward(ctx, psi, other, axis):
+        norm = _length(psi, axis)
+        y = (psi @ other if axis == -1 else other @ psi).div_(norm)
+        ctx.save_for_backward(psi, other, norm, y)
+        ctx.axis = axis
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        psi, other, norm, y = ctx.saved_tensors
+        grad = grad / norm  # the shape of y
+        along = (grad * y).sum(ctx.axis, keepdim=True).div_(norm)  # the shape of norm
+        of_psi, of_other = psi.transpose(-1, -2), other.transpose(-1, -2)
+        grad_psi, grad_other = (grad @ of_other, of_psi @ grad) if ctx.axis == -1 else (of_other @ grad, grad @ of_psi)
+        return grad_psi.addcmul_(psi, along, value=-1), grad_other, None
 
 
 def is_half_precision(module: nn.Module, weight: Tensor, x: Tensor, mixed: bool = False) -> bool:

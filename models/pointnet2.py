@@ -151,11 +151,11 @@ class PointNet2(nn.Module):
         xyz1 = xyz0.gather(1, index.unsqueeze(2).expand(-1, -1, 3))  # (B, 1024, 3)
         xyz2, xyz3, xyz4 = (xyz1[:, :m].contiguous() for m in CENTRES[1:])  # (B, 256, 3), (B, 64, 3), (B, 16, 3)
 
-        # Points drawn with replacement repeat: points.flatten(0, 1)[first] are the R distinct, and [inverse] brings all
+        # Points drawn with replacement repeat: distinct.of(points) are the R distinct, and [inverse] brings all
         # back. So f(points) = f(distinct)[inverse] point by point, and a sum counts each row multiplicity times: sa1
         # takes R rows, fp1 and the head compute R. It pays on the CPU; elsewhere all count as distinct, R = B N.
         distinct = rows.distinct_points(points)
-        f0 = points[..., 3:].flatten(0, 1)[distinct.first] if self.config.extra_channels else None  # (R, extra)
+        f0 = distinct.of(points[..., 3:]) if self.config.extra_channels else None  # (R, extra)
 
         f1 = self.context1(self.sa1(xyz0, f0, xyz1, distinct))  # (B, 1024, 64)   channels of SSG
         f2 = self.context2(self.sa2(xyz1, f1, xyz2))  # (B, 256, 128)
@@ -168,7 +168,7 @@ class PointNet2(nn.Module):
         f0 = self.fp1(xyz0, xyz1, f0, f1, distinct)  # (R, 128)
         f0 = self.head(f0, distinct.multiplicity)  # (R, 128)
 
-        f0 = rows.gather(f0, distinct.inverse.flatten(), self.dropout.p * self.training)  # (B N, 128)
+        f0 = distinct.to_points(f0, self.dropout.p * self.training)  # (B N, 128)
         return self.classifier(f0).unflatten(0, points.shape[:2])  # (B, N, num_classes)
 
 

@@ -38,7 +38,7 @@ class SetAbstraction(nn.Module):
 
     def __init__(self, in_channels: int, scales: tuple[Scale, ...]):
         super().__init__()
-        self.scales = scales
+        self.in_channels, self.scales = in_channels, scales
         self.mlps = nn.ModuleList(SharedMLP((3 + in_channels, *scale.mlp)) for scale in scales)
         self.out_channels = sum(scale.mlp[-1] for scale in scales)
 
@@ -51,15 +51,16 @@ class SetAbstraction(nn.Module):
         Where `distinct` says which points are, features are of these alone: (R, in_channels).
         """
         distinct = distinct or rows.every_point(xyz)
-        distinct_xyz, pooled = xyz.flatten(0, 1)[distinct.first], []  # (R, 3)
+        distinct_xyz, pooled = distinct.of(xyz), []  # (R, 3)
         for scale, mlp in zip(self.scales, self.mlps, strict=True):
             index = ops.ball_query(scale.radius, scale.neighbours, xyz.float(), centres.float())  # (B, M, S)
             pairs = rows.distinct_neighbours(index, distinct.inverse)  # P
-            relative = distinct_xyz[pairs.neighbour] - centres.flatten(0, 1)[pairs.centre]  # (P, 3)
-            w_xyz, w_features = mlp.linears[0].weight.tensor_split([3], 1)  # (C', 3), (C', in_channels)
+            relative = pairs.from_centres(distinct_xyz, centres.flatten(0, 1))  # (P, 3)
+            w_xyz, w_features = mlp.linears[0].weight.split([3, self.in_channels], 1)  # (C', 3), (C', in_channels)
             x = F.linear(relative, w_xyz)  # (P, C')
             if features is not None:
                 x = x + rows.gather(F.linear(features, w_features).flatten(0, -2), pairs.neighbour)  # (P, C')
             x = mlp.from_first_to_last(x, pairs.multiplicity)  # (P, C'')
             pooled.append(batch_norm_relu(x, mlp.norms[-1], pairs.multiplicity, pairs.start))  # (B M, C'')
-        return torch.cat(pooled, 1).unflatten(0, centres.shape[:2])  # (B, M, out_channels)
+        y = torch.cat(pooled, 1) if len(pooled) > 1 else pooled[0]  # (B M, out_channels)
+        return y.unflatten(0, centres.shape[:2])  # (B, M, out_channels)

@@ -17,7 +17,7 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # from half precision under autocast
         rows = wide if x.dim() == 2 else wide.transpose(1, 2)  # (..., C)
         axes = tuple(range(x.dim() - 1))
-        total = sum_over_ranks(rows.new_tensor([rows[..., 0].numel()]))
+        total = sum_over_ranks(rows.new_full((1,), rows[..., 0].numel()))  # not new_tensor, which waits for the GPU
         mean = _SumOverRanks.apply(rows.sum(axes)) / total  # (C,)
         rows = rows - mean
         variance = _SumOverRanks.apply(rows.square().sum(axes)) / total  # (C,)

@@ -83,6 +83,11 @@ def serves(tensor: Tensor):
     return _serving.get(tensor.device.type, reference)
 
 
+def serve_without_waiting(tensor: Tensor) -> bool:
+    """Whether the host need not wait for a result on this tensor's GPU to find the indices: they are Triton's."""
+    return serves(tensor).__name__ == MODULES["triton"] and tensor.is_cuda
+
+
 def _check_clouds(**clouds: Tensor) -> None:
     """Each (B, points, 3) float32 with at least one cloud and one point; all of one B and on one device."""
     first = next(iter(clouds.values()))

@@ -60,7 +60,8 @@ def three_nn(unknown, known):
 def three_interpolate(features, index, weight):
     """out[b, n] = sum over k of weight[b, n, k] features[b, index[b, n, k]]: an embedding bag of three rows a point."""
     B, M, C = features.shape
-    row = index + M * torch.arange(B, device=index.device)[:, None, None]  # (B, N, 3), rows of the flattened features
+    # Rows of the flattened features (B, N, 3)
+    row = index if B == 1 else index + M * torch.arange(B, device=index.device)[:, None, None]
     bags = embedding_bag(row.flatten(0, 1), features.flatten(0, 1), per_sample_weights=weight.flatten(0, 1), mode="sum")
     return bags.unflatten(0, (B, -1))
 

@@ -29,20 +29,38 @@ def ready(tensor: Tensor) -> bool:
 
 
 class Distinct(NamedTuple):
-    """The R distinct points among B x N, cloud after cloud: points.flatten(0, 1)[first][inverse] equals points."""
+    """The R distinct points among B x N, cloud after cloud: of(points)[inverse] equals points."""
 
     inverse: Tensor  # (B, N) int64, the number of each point among the distinct ones
-    first: Tensor  # (R,) int64, where each distinct point stands first among the B N points
+    first: Tensor | None  # (R,) int64, where each distinct point stands first among the B N points; None where all are
     multiplicity: Tensor | None  # (R,) float32, how often it is there; None for once
+
+    def of(self, values: Tensor) -> Tensor:
+        """Values of the points (B, N, ...) -> of the distinct points (R, ...)."""
+        values = values.flatten(0, 1)  # (B N, ...)
+        return values if self.first is None else values[self.first]
+
+    def to_points(self, features: Tensor, dropout: float = 0.0) -> Tensor:
+        """Features of the distinct points (R, C) -> of the points (B N, C), with dropout as in `gather`."""
+        if self.first is None:
+            return F.dropout(features, dropout)
+        return gather(features, self.inverse.flatten(), dropout)
 
 
 class Pairs(NamedTuple):
     """Each centre's distinct neighbours, in the order of the ball query, centre after centre."""
 
     neighbour: Tensor  # (P,) int64, its number among the distinct points
-    centre: Tensor  # (P,) int64, the centre among B M
+    centre: Tensor | None  # (P,) int64, the centre among B M; None where each has all S slots
     multiplicity: Tensor | None  # (P,) float32, in how many of the S slots; None for one
     start: Tensor  # (B M + 1,) int64: the pairs of centre i are start[i] to start[i + 1] - 1
+
+    def from_centres(self, points: Tensor, centres: Tensor) -> Tensor:
+        """Distinct points (R, 3), centres (B M, 3) -> each neighbour seen from its centre (P, 3)."""
+        neighbours = points[self.neighbour]  # (P, 3)
+        if self.centre is None:
+            return (neighbours.unflatten(0, (centres.shape[0], -1)) - centres.unsqueeze(1)).flatten(0, 1)
+        return neighbours - centres[self.centre]
 
 
 def distinct_points(points: Tensor) -> Distinct:
@@ -61,7 +79,7 @@ def distinct_points(points: Tensor) -> Distinct:
 def every_point(points: Tensor) -> Distinct:
     """points (B, N, K), each called distinct."""
     number = torch.arange(points.shape[0] * points.shape[1], device=points.device)
-    return Distinct(number.view(points.shape[:2]), number, None)
+    return Distinct(number.view(points.shape[:2]), None, None)
 
 
 def distinct_neighbours(index: Tensor, inverse: Tensor) -> Pairs:
@@ -71,8 +89,7 @@ def distinct_neighbours(index: Tensor, inverse: Tensor) -> Pairs:
     slots = B * M * S
     if not ready(index):
         neighbour = inverse.gather(1, index.flatten(1)).flatten()
-        centre = torch.arange(B * M, device=index.device).repeat_interleave(S)
-        return Pairs(neighbour, centre, None, torch.arange(0, slots + 1, S, device=index.device))
+        return Pairs(neighbour, None, None, torch.arange(0, slots + 1, S, device=index.device))
     found = Pairs(index.new_empty(slots), index.new_empty(slots), torch.empty(slots), index.new_empty(B * M + 1))
     cpu.call("batch_distinct_neighbours", index.contiguous(), inverse, B, inverse.shape[1], M, S, *found)
     pairs = int(found.start[-1])

@@ -50,7 +50,7 @@ from data.scenes import Scene
 from data.standing import UPS
 from data.tiles import VOTES
 from training import checkpoint
-from training.arguments import choose_device, whole_number
+from training.arguments import TF32_HELP, choose_device, precision, whole_number
 from training.inference import Network, load_network, predict_scene
 from training.stopping import error_line
 
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--votes", type=whole_number(1), default=VOTES, help=votes)
     parser.add_argument("--batch-size", type=whole_number(1), help="tiles at a time (default: by device)")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--tf32", action="store_true", help=TF32_HELP)
     parser.add_argument("--ops", choices=ops.CHOICES, default="auto")
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, help="of the order in which the points are dealt out"
@@ -120,9 +121,9 @@ def _run(args: argparse.Namespace) -> int:
         return 2
     if args.html:
         need_plotly()
-    device, network = choose_device(args.device), load_network(args.checkpoint)
+    device, network = choose_device(args.device, args.tf32), load_network(args.checkpoint)
     ops.use(args.ops)
-    print(f"device {device}, {ops.describe()}, weights {checkpoint.weights_sha256(network.model)[:8]}")
+    print(f"device {device}, {precision()}, {ops.describe()}, weights {checkpoint.weights_sha256(network.model)[:8]}")
     if not several:
         predict_file(jobs[0], network, device, args)
         return 0

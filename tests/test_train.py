@@ -61,6 +61,7 @@ def test_the_run_folder_holds_what_it_should(run):
         "export/config.json",
     ):
         assert (run / name).stat().st_size > 0, name
+    assert json.loads((run / "environment.json").read_text())["precision"] == "float32"
     config = json.loads((run / "config.json").read_text())
     assert config["model"] == "latentgnn" and config["batch_size"] == 2
     assert [entry["epoch"] for entry in entries(run, "train")] == [1, 2]

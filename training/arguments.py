@@ -8,9 +8,17 @@ from pathlib import Path
 
 import torch
 
+TF32_HELP = "10 bits of mantissa in a GPU's matrix products and convolutions (default: float32 in both)"
 
-def choose_device(name: str) -> torch.device:
-    """The one place that names a device: "auto" is the GPU of this process if there is one, else the CPU."""
+
+def choose_device(name: str, tf32: bool | None = False) -> torch.device:
+    """The one place that names a device: "auto" is the GPU of this process if there is one, else the CPU.
+
+    tf32: whether its matrix products and its convolutions round to TF32. torch by itself lets convolutions do so and
+    products not, and forms that are compared have to compute alike. None: as it is set, in somebody else's program.
+    """
+    if tf32 is not None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -18,6 +26,11 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SystemExit(f"error: --device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return torch.device(name)
+
+
+def precision() -> str:
+    """What a GPU's matrix products and convolutions compute with, as `choose_device` has set it."""
+    return "TF32" if torch.backends.cuda.matmul.allow_tf32 else "float32"
 
 
 def whole_number(least: int) -> Callable[[str], int]:

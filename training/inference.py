@@ -169,7 +169,7 @@ def segment(
     if votes != int(votes) or votes < 1:
         raise ValueError(f"votes is {votes!r}; it has to be a whole number of at least 1")
     try:
-        found_device = choose_device(device)
+        found_device = choose_device(device, tf32=None)
     except SystemExit as error:  # which is for commands
         raise ValueError(str(error)) from None
     found = predict_scene(network, scene, found_device, votes, seed, *chunks.cubes(scene.xyz, spacing))

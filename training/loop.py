@@ -1,21 +1,23 @@
 """The training loop, whatever the network: batches in, steps of the optimizer out, on one rank or on several.
 
-for loss, stopping in steps(run, loader, loss_of, schedule, names_of, stop):
+for loss, stopping in steps(run, step, loader, schedule, names_of, stop):
     ...  # log it; save and end if stopping; validate now and then
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training import checkpoint, ranks
 from training.run_folder import RunLog
+from training.step import Done, Step
 from training.stopping import StopRequest, TrainingError
+
+OF_THE_DEVICE = ("lr", "foreach", "fused", "capturable")  # an optimizer's options: how it computes, and where
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Run:
         """Takes over a checkpoint's entries. Raises CheckpointError if they do not fit."""
         try:
             self.model.load_state_dict(state["model"])
+            for saved, ours in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+                saved.update({name: ours[name] for name in OF_THE_DEVICE if name in ours})
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.epoch, self.losses = state["step"], state["epoch"], state["losses"]
             self.best = state["best_voxel_accuracy"]
@@ -56,84 +60,44 @@ class Run:
             raise checkpoint.CheckpointError(f"training cannot go on from the run's checkpoint: {error}") from error
 
 
-class Step(NamedTuple):
-    loss: float  # of all ranks
-    gradient: float  # its norm
-    own_loss_is_finite: bool  # of this rank
-    stopping: bool  # a rank was asked to stop
-
-    @property
-    def is_finite(self) -> bool:
-        return math.isfinite(self.loss) and math.isfinite(self.gradient)
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Of all weights, from the next step on."""
+    (group,) = optimizer.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)  # in place: a captured step reads it there
+    else:
+        group["lr"] = rate
 
 
 def steps(
     run: Run,
+    step: Step,
     batches: Iterable,
-    loss_of: Callable[[Any], tuple[Tensor, Tensor]],
     schedule: Callable[[int], Any],
     names_of: Callable[[Any], list[str]],
     stop: StopRequest,
-    accumulate: int = 1,
-    clip: float = 0.0,
 ) -> Iterator[tuple[float, bool]]:
     """Trains on batch after batch. Yields after each step its loss, and whether the run has to stop there.
 
     Args:
-        loss_of: batch -> this rank's sum of losses, and the number that it is divided by in the end, as scalars.
-        schedule: steps done -> nothing; sets what changes with them, such as the learning rate, for the next step.
+        schedule: steps done -> the step's key; sets what changes with them, such as the learning rate, before it.
         names_of: batch -> what to name, such as "scene room1", if the loss is not finite, which raises TrainingError.
-        accumulate: batches a step, each with its own batch statistics; clip: largest norm of the gradient, 0: any.
     """
-    for parts in zip(*[iter(batches)] * accumulate, strict=False):  # what is left over in the end is dropped
-        schedule(run.step)
+    for parts in zip(*[iter(batches)] * step.accumulate, strict=False):  # what is left over in the end is dropped
+        key = schedule(run.step)
         torch.manual_seed(ranks.seed_of_step(run.config["seed"], run.step, ranks.rank()))  # the same if resumed
-        done = step(run, parts, loss_of, stop, clip)
+        done = step(parts, stop, key)
         run.step += 1
         if not done.is_finite:
-            blame(run, done, [name for batch in parts for name in names_of(batch)])
+            is_finite = all(loss.isfinite() for loss in step.own_losses)
+            blame(run, done, is_finite, [name for batch in parts for name in names_of(batch)])
         run.losses.append(done.loss)
         yield done.loss, done.stopping
 
 
-def step(
-    run: Run,
-    parts: Sequence[Any],
-    loss_of: Callable[[Any], tuple[Tensor, Tensor]],
-    stop: StopRequest,
-    clip: float = 0.0,
-) -> Step:
-    """One step of the optimizer on this rank's shares of batches; none if loss or gradient is not finite.
-
-    The loss is the mean over the batches of theirs.
-    """
-    run.optimizer.zero_grad(set_to_none=True)
-    loss = stopping = 0
-    finite = True
-    for batch in parts:
-        total, count = loss_of(batch)
-        # All that ranks tell each other besides gradients: their parts of the loss, and whether they have to stop
-        shares = torch.stack([total.detach(), count, count.new_tensor(stop.signal > 0)])
-        total_of_all, count_of_all, stopping_of_all = ranks.sum_over_ranks(shares)
-        count_of_all = count_of_all.clamp(min=1)
-        # gradients are averaged over the ranks: hence world_size
-        (total * ranks.world_size() / count_of_all / len(parts)).backward()
-        loss, stopping = loss + total_of_all / count_of_all / len(parts), stopping + stopping_of_all
-        finite = total.isfinite() & finite
-    weights = [p for p in run.model.parameters() if p.grad is not None]
-    gradient = torch.nn.utils.get_total_norm([p.grad for p in weights])
-    if clip:
-        torch.nn.utils.clip_grads_with_norm_(weights, clip, gradient)
-    loss, gradient, stopping = torch.stack([loss, gradient, stopping]).tolist()
-    done = Step(loss, gradient, bool(finite), bool(stopping))
-    if done.is_finite:
-        run.optimizer.step()
-    return done
-
-
-def blame(run: Run, done: Step, names: list[str]) -> None:
+def blame(run: Run, done: Done, own_loss_is_finite: bool, names: list[str]) -> None:
     """Raises TrainingError with the names on those ranks whose own loss is not finite; on all if there is none."""
-    shares = ranks.gather_from_ranks((names, done.own_loss_is_finite))
+    shares = ranks.gather_from_ranks((names, own_loss_is_finite))
     bad = [names for names, is_finite in shares if not is_finite] or [names for names, _ in shares]
     listed = ", ".join(name for names in bad for name in names)
     where = f"in epoch {run.epoch + 1}, step {run.step}, with {listed}"

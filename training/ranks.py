@@ -1,10 +1,9 @@
 """Ranks: the processes that torchrun started, each of which takes a share of the work.
 
-A process that torchrun did not start is a world of one, to which the functions here do nothing: it is rank 0 of 1, a
-sum over ranks is its own, and a network needs no wrapping.
+A process that torchrun did not start is a world of one, to which the functions here do nothing: it is rank 0 of 1, and
+a sum over ranks is its own.
 """
 
-import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 # How long a rank waits for the others before it fails: more than rank 0 needs for what it does alone. A rank that has
 # died is noticed within seconds, by the connection that closes or by torchrun; this is for one that hangs.
@@ -41,7 +39,6 @@ def process_group() -> Iterator[None]:
     yield
     if together:
         dist.destroy_process_group()
-        gc.collect()  # DDP's cycles still hold the group; its threads, if there when Python ends, abort the process
 
 
 def rank() -> int:
@@ -88,17 +85,13 @@ def on_rank_0(function: Callable[..., T], *args: Any) -> T:
     return outcome[0]
 
 
-def parallel(model: nn.Module) -> nn.Module:
-    """The network for training: its gradients are averaged over the ranks as soon as backward has computed them.
-
-    The weights of rank 0 are copied to the others here. Batch norm's running statistics stay each rank's own until
-    `copy_buffers_of_rank_0`; training does not read them.
-    """
-    if not dist.is_initialized():
-        return model
-    wrapped = DistributedDataParallel(model)
-    wrapped.broadcast_buffers = False  # the argument's name differs between versions of torch
-    return wrapped
+def copy_weights_of_rank_0(model: nn.Module) -> None:
+    """Makes a network the same on every rank. Training keeps its weights so, but for batch norm's running statistics,
+    which it does not read."""
+    if dist.is_initialized():
+        for weight in model.parameters():
+            dist.broadcast(weight.detach(), 0)
+    copy_buffers_of_rank_0(model)
 
 
 def copy_buffers_of_rank_0(model: nn.Module) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 import ops
 from data.atomic_write import replacing
 from training import checkpoint, ranks
+from training.arguments import precision
 from training.stopping import TrainingError
 
 NOT_SETTINGS = ("config", "name", "out", "resume")  # where a run goes, not what it is
@@ -120,6 +121,7 @@ def environment(device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "ranks": ranks.world_size(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": precision(),
         "ops": ops.describe(),
     }
 

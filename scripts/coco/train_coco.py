@@ -32,8 +32,9 @@ from models import mask_rcnn
 from models.context import contexts_of_models, has_option
 from training import checkpoint, ranks
 from training.arguments import choose_device, refuse_options, whole_number
-from training.loop import Run, steps
+from training.loop import Run, set_learning_rate, steps
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
+from training.step import Step
 from training.stopping import StopRequest, ignore_signals, run_command
 
 MOMENTUM, WEIGHT_DECAY, DECAY = 0.9, 1e-4, 0.1
@@ -108,7 +109,7 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     config |= {"data": str(args.data.resolve()), "images": len(images)}
     found = ranks.on_rank_0(open_run_folder, args, network, config, FREE_ON_RESUME, _parser())
 
-    # The other ranks get rank 0's weights from ranks.parallel
+    # The other ranks get rank 0's weights below
     download = args.pretrained and not found and ranks.rank() == 0
     model = mask_rcnn.build(network, args.seed, download=download).to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -117,7 +118,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     if found:
         run.resume({"epoch": 0, "losses": [], "best_voxel_accuracy": -1.0} | found.state)
     run.history = open_log(args, run, device, found)
-    forward = ranks.parallel(model)
+    ranks.copy_weights_of_rank_0(model)
+    step = Step(model, optimizer, functools.partial(image_loss, model, device))
     batches = ChunkBatches(len(images), args.batch_size, args.seed, ranks.rank(), ranks.world_size())
     loader = DataLoader(
         images,
@@ -133,8 +135,8 @@ def train(args: argparse.Namespace, stop: StopRequest) -> int:
     started, before = time.perf_counter(), run.step
     progress = tqdm(total=args.steps, initial=run.step, unit="step", disable=run.history.silent or None)
     remaining = itertools.islice(batches_from(run, loader, batches), args.steps - run.step)
-    loss_of, schedule = functools.partial(image_loss, forward, device), functools.partial(set_rate, args, optimizer)
-    for _, stopping in steps(run, remaining, loss_of, schedule, image_names, stop):
+    schedule = functools.partial(set_rate, args, optimizer)
+    for _, stopping in steps(run, step, remaining, schedule, image_names, stop):
         progress.update()
         final = run.step == args.steps
         if run.step % LOG_EVERY == 0 or final:
@@ -164,7 +166,7 @@ def image_names(batch: list[tuple]) -> list[str]:
 
 
 def set_rate(args: argparse.Namespace, optimizer: torch.optim.Optimizer, step: int) -> None:
-    optimizer.param_groups[0]["lr"] = learning_rate(args, step)
+    set_learning_rate(optimizer, learning_rate(args, step))
 
 
 def network_config(args: argparse.Namespace, classes: int) -> mask_rcnn.MaskRCNNConfig:

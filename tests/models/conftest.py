@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from models import pointnet2, textbook
 from ops import rows
@@ -23,7 +24,7 @@ def sum_of_copies():
     """Features (B, N, C) of a cloud -> (R, C): those of equal points added up."""
 
     def add_up(features, distinct):
-        sums = features.new_zeros(len(distinct.first), features.shape[2])
+        sums = torch.zeros_like(distinct.of(features))
         return sums.index_add(0, distinct.inverse.flatten(), features.flatten(0, 1))
 
     return add_up

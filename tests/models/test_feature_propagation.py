@@ -22,7 +22,7 @@ def test_equals_the_textbook_form(either_form, sum_of_copies, skip_channels, tra
     coarse = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
     other = copy.deepcopy(layer)
     distinct = distinct_points(torch.cat([xyz.double(), skip.detach()], 2))
-    rows = skip.flatten(0, 1)[distinct.first] if skip_channels else None
+    rows = distinct.of(skip) if skip_channels else None
     fast = layer(xyz, coarse_xyz, rows, coarse, distinct)[distinct.inverse]
     textbook = feature_propagation_forward(other, xyz, coarse_xyz, skip.transpose(1, 2), coarse.transpose(1, 2))
     # interpolation weights are float32 in both forms and sum to 1 only within its rounding, in both alike
@@ -48,11 +48,11 @@ def test_weights_are_inverse_squared_distances():
     coarse_xyz = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [9, 0, 0]]])
     xyz = torch.tensor([[[2.0, 0, 0], [1, 0, 0]]])
     index, weight = inverse_distance_weights(xyz, coarse_xyz)
-    assert index.tolist() == [[1, 2, 0], [1, 0, 2]]
-    torch.testing.assert_close(weight[0], torch.tensor([4 / 9, 4 / 9, 1 / 9]))
-    torch.testing.assert_close(weight[1], torch.tensor([1.0, 1e-10, 0.25e-10]))  # d = 0 counts as 1e-5 m
+    assert index.tolist() == [[[1, 2, 0], [1, 0, 2]]]
+    torch.testing.assert_close(weight[0, 0], torch.tensor([4 / 9, 4 / 9, 1 / 9]))
+    torch.testing.assert_close(weight[0, 1], torch.tensor([1.0, 1e-10, 0.25e-10]))  # d = 0 counts as 1e-5 m
 
 
 def test_weights_of_copies_are_equal():
     _, weight = inverse_distance_weights(torch.ones(1, 2, 3), torch.ones(1, 4, 3))
-    torch.testing.assert_close(weight, torch.full((2, 3), 1 / 3))
+    torch.testing.assert_close(weight, torch.full((1, 2, 3), 1 / 3))

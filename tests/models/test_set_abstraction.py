@@ -23,7 +23,7 @@ def test_equals_the_textbook_form(either_form, sum_of_copies, grouping, channels
     features.requires_grad_()
     other, centres = copy.deepcopy(layer), xyz[:, 30:50]
     distinct = distinct_points(torch.cat([xyz, features.detach()], 2))
-    fast = layer(xyz, features.flatten(0, 1)[distinct.first] if channels else None, centres, distinct)  # (B, M, C')
+    fast = layer(xyz, distinct.of(features) if channels else None, centres, distinct)  # (B, M, C')
     textbook = set_abstraction_forward(other, xyz, features.transpose(1, 2), centres).transpose(1, 2)
     assert fast.shape == (2, 20, layer.out_channels)
     torch.testing.assert_close(fast, textbook, rtol=1e-10, atol=1e-11)

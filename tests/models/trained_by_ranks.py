@@ -4,7 +4,7 @@ steps of SGD in float64, without dropout, at few centres.
     torchrun ... trained_by_ranks.py FILE
 
 FILE gets losses, weights and buffers. Each rank checks that its weights and buffers are those of the others, bit by
-bit, and that every parameter has a gradient: DDP is not told to look for unused ones.
+bit, and that every parameter has a gradient.
 """
 
 import sys
@@ -19,6 +19,8 @@ from models import pointnet2
 from models.sync_batch_norm import synchronise
 from training import checkpoint, ranks
 from training.losses import weighted_cross_entropy_sum
+from training.step import Step
+from training.stopping import StopRequest
 
 NETWORKS = {  # name -> operators, and the configuration
     "pointnet2": ("auto", {}),
@@ -50,8 +52,12 @@ def train(config: pointnet2.PointNet2Config) -> dict[str, torch.Tensor]:
             if name.startswith("context") and name.endswith((".scale", ".norm.weight")):
                 parameter.fill_(0.5)  # else these layers would be the identity
     synchronise(model)
-    forward = ranks.parallel(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    ranks.copy_weights_of_rank_0(model)
+
+    def loss_of(batch):
+        return weighted_cross_entropy_sum(model(batch[0]), *batch[1:])
+
+    step = Step(model, torch.optim.SGD(model.parameters(), lr=0.01), loss_of)
     generator, losses = torch.Generator().manual_seed(1), []
     share = slice(rank * CLOUDS // world_size, (rank + 1) * CLOUDS // world_size)
     for _ in range(STEPS):
@@ -60,15 +66,10 @@ def train(config: pointnet2.PointNet2Config) -> dict[str, torch.Tensor]:
         points = torch.take_along_dim(distinct, drawn.unsqueeze(2), 1).double()[share]
         classes = torch.randint(21, (CLOUDS, POINTS), generator=generator)[share]
         weight = torch.rand(CLOUDS, POINTS, generator=generator).masked_fill(drawn % 5 == 0, 0)[share]
-        total, count = weighted_cross_entropy_sum(forward(points), classes, weight)
-        total_of_all, count_of_all = ranks.sum_over_ranks(torch.stack([total.detach(), count]))
-        optimizer.zero_grad(set_to_none=True)
-        (total * world_size / count_of_all).backward()
-        assert all(parameter.grad is not None for parameter in model.parameters())
-        optimizer.step()
-        losses.append(total_of_all / count_of_all)
+        losses.append(step([(points, classes, weight)], StopRequest()).loss)
+        assert all(parameter.grad.any() for parameter in model.parameters())
     assert len(set(ranks.gather_from_ranks(checkpoint.weights_sha256(model)))) == 1
-    return {"losses": torch.stack(losses), **model.state_dict()}
+    return {"losses": torch.tensor(losses, dtype=torch.float64), **model.state_dict()}
 
 
 def main() -> None:
