@@ -33,7 +33,7 @@ EVEN_BULGE = 0.003  # m, at most
 UNEVEN = (1.3, 6.5)  # times the noise on other things, whose cloth, gloss and edges a sensor does not match as well
 LOST = (0.25, 4)  # of a beta distribution
 BULGE, BULGE_WAVE = (0.006, 0.05), (0.15, 0.9)  # m; by cloth, gloss, and light that comes by way of other things
-GLOSSY, GLOSSY_WAVE, GLOSSY_BULGE = "cabinet", 1.6, 2  # times the others: wide fronts err over longer ways
+GLOSSY, GLOSSY_WAVE, GLOSSY_BULGE = ("cabinet", "refrigerator"), 1.6, 2  # times the others: wide fronts err over longer ways
 PIXEL_AT = 3.2  # m, where a pixel is as large as a voxel
 GRAZING = 0.17  # cosine at which half of the pixels are lost
 EDGE = 0.04  # jump of depth, as a share of it, at which a pixel is lost
@@ -254,7 +254,7 @@ class _Errors:
         self.lost = rng.beta(*LOST, n)  # share of the pixels: of what is dark or shines
         self.noise = settings.noise * np.where(even, 1, np.exp(rng.uniform(*np.log(UNEVEN), n)))
         self.size = np.where(even, rng.uniform(0, EVEN_BULGE, n), np.exp(rng.uniform(*np.log(BULGE), n)))
-        glossy = np.array([name == GLOSSY for name in names])
+        glossy = np.isin(names, GLOSSY)
         self.size *= np.where(glossy, GLOSSY_BULGE, 1)
         self.stretch = np.where(glossy, GLOSSY_WAVE, 1).astype(np.float32)
         wave = rng.normal(size=(3, 10))

@@ -169,7 +169,7 @@ def vanity(rng: np.random.Generator, wide: float, long: float, z: float, basin_o
         plate.append(box(x0, x1, 0, 0.02, z, z + rng.uniform(0.06, 0.15)))  # a splash back
     sink = Thing("sink", [basin_of(y0, y1, z + high, high)])
     things = [sink]
-    if (whole := rng.random()) < 0.7:  # all of it is annotated as the sink
+    if (whole := rng.random()) < 0.75:  # all of it is annotated as the sink
         sink.surfaces.extend(body)
     else:
         things.append(Thing("cabinet", body))
@@ -197,7 +197,7 @@ def washbasin(rng: np.random.Generator) -> Piece:
         parts = [basin_of(0.0, long, z, deep + rng.uniform(0.03, 0.08))]
         parts.append(box(-half * 0.9, half * 0.9, 0, 0.13, z - 0.1, z + rng.uniform(0, 0.06)))  # where the tap stands
         if kind == "pedestal":
-            r, foot = rng.uniform(0.1, 0.15), rng.uniform(0.2, 0.4) * (rng.random() < 0.25)  # some end above the floor
+            r, foot = rng.uniform(0.1, 0.15), rng.uniform(0.2, 0.4) * (rng.random() < 0.15)  # some end above the floor
             profile = [(0, foot), (r * 1.3, foot), (r, foot + 0.1), (r * 0.9, z - 0.3), (r * 1.4, z - deep)]
             parts.append(lathe(0, 0.2, profile))
         else:

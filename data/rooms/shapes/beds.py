@@ -142,7 +142,7 @@ def on_bed(rng, w: float, length: float, z: float) -> list[Thing]:
     if rng.random() < 0.2:
         x, y, a, b = rng.uniform(-0.5 * w, 0.5 * w), rng.uniform(0.9, length - 0.35), *rng.uniform(0.2, 0.4, 2)
         heap = mound(rng, x, y, a, b, z + 0.02, rng.uniform(0.08, 0.3))
-        things.append(Thing(pick(rng, {"clothes": 0.6, "bed": 0.2, "otherprop": 0.2}), [heap]))
+        things.append(Thing(pick(rng, {"clothes": 0.4, "bed": 0.45, "otherprop": 0.15}), [heap]))
     if rng.random() < 0.1:
         x, y, r = rng.uniform(-0.6 * w, 0.6 * w), rng.uniform(0.4, 0.8), rng.uniform(0.07, 0.16)
         toy = [ellipsoid(x, y, z + r, r, 0.8 * r, 1.1 * r), ellipsoid(x, y, z + 2.4 * r, *(0.7 * r,) * 3)]
@@ -227,7 +227,7 @@ def bed(rng: np.random.Generator) -> Piece:
         parts += canopy(rng, w + 0.04, length)
     cushions, things = pillows(rng, w, z, top) if rng.random() < 0.9 else [], []
     for part in cushions:
-        if rng.random() < 0.5:
+        if rng.random() < 0.25:
             things.append(Thing("pillow", [part]))
         else:
             parts.append(part)

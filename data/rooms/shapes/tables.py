@@ -163,9 +163,9 @@ def table(rng: np.random.Generator, kind: str | None = None) -> Piece:
     inset *= rng.uniform(0.82, 1)
     base = pick(rng, BASES[kind])(rng, a * inset, b * inset, height - thick)
     inset = 0.95 if power > 4 else 0.65
-    count = rng.choice([0, rng.integers(1, 5), rng.integers(4, 14)], p=[0.08, 0.32, 0.6])
+    count = rng.choice([0, rng.integers(1, 5), rng.integers(4, 14)], p=[0.06, 0.24, 0.7])
     things = on_top(rng, -a * inset, a * inset, -b * inset, b * inset, height, count)
-    part = rng.choice([0, rng.uniform(0.3, 1), 1], p=[0.12, 0.33, 0.55])
+    part = rng.choice([0, rng.uniform(0.3, 1), 1], p=[0.08, 0.27, 0.65])
     return settled(annotated_with(rng, Thing("table", [top, *base]), things, part))
 
 
