@@ -37,9 +37,9 @@ class Part(NamedTuple):
 
 
 PARTS = {  # estimates for an H100, so chosen that all of them and what is around them stay below 8 minutes
-    "operators": Part(20, False, "the point operators beside the plain reference"),
+    "operators": Part(30, False, "the point operators beside the plain reference"),
     "equality": Part(25, True, "the captured step beside the eager one, to the bit"),
-    "steps": Part(130, True, "training steps of four networks: eager, captured, textbook"),
+    "steps": Part(120, True, "training steps of four networks: eager, captured, textbook"),
     "layer": Part(50, False, "one layer against the number of points, in both forms of batch norm"),
     "evaluation": Part(20, True, "a whole scene"),
     "loader": Part(40, True, "the loader beside the captured step"),

@@ -20,7 +20,7 @@ from training.graph import Graph
 MOMENTS, DIRECT = "moments", "batch norm"  # the two forms of models.latentgnn.normalised_product
 RELEASED, REORDERED = "as released, K = 1", "non-local, reordered"
 ALWAYS, NEVER = 0, 2**62  # values from which on moments are taken
-MATRICES = 4  # N x N at a time in the non-local block as published: two, and their gradients
+MATRICES = 8  # N x N of the non-local block as published: two and their gradients, eager and in a graph
 SHARE = 0.8  # of the free memory that they may take
 FREE_ON_CPU = 2e9  # bytes, in the memory's stead
 
@@ -77,11 +77,12 @@ def first_calls(setting: Setting, name: str, module: nn.Module, bound: int, x: T
         refuse_matrices(setting, x.shape[1])
     eager = with_bound(bound, latentgnn.gradients(module, x))
     memory = setting.first_calls(eager)
+    calls[f"{name}: eager"] = eager
     if setting.on_gpu:
         replayed = functools.partial(Graph(eager, setting.device), None)
-        setting.first_calls(replayed)
+        if why := setting.attempt(setting.first_calls, replayed).get("error"):
+            return memory | {"error": why}
         calls[f"{name}: replayed"] = replayed
-    calls[f"{name}: eager"] = eager
     return memory
 
 

@@ -1,5 +1,6 @@
 """What is around the training step: whole scenes, the loader, several GPUs, and how long the paper's schedule takes."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -33,6 +34,7 @@ EVALUATIONS = 3  # rounds
 PAPER_EPOCHS, PAPER_SCENES, PAPER_BATCH = 200, 1201, 64
 PAPER_CHUNKS = PAPER_EPOCHS * (PAPER_SCENES // PAPER_BATCH) * PAPER_BATCH  # an epoch's last batch is left out
 WARM_UP = 4  # steps that are not counted: the graph is captured in them
+CPU_PROCESSES = 2  # that stand in for GPUs
 RANKS_WAIT = 1.0  # s between two looks at the clock
 
 
@@ -71,11 +73,11 @@ def all_workers() -> int:
 
 
 def fill_cache(chunks: TrainingChunks) -> list[str]:
-    """Gives the chunks a cache that has all their scenes. What there is to say of it."""
+    """Gives the chunks a cache that has all their scenes. If it cannot be had, why not."""
     notes = share_cache(chunks, "auto")
     for scene in range(len(chunks) if chunks.cache else 0):
         chunks[0, 0, scene]
-    return notes
+    return [] if chunks.cache else notes
 
 
 class Unending:
@@ -108,14 +110,15 @@ def chunks_per_second(setting: Setting, chunks: TrainingChunks, batch_size: int,
 
 
 def several(setting: Setting) -> dict:
-    gpus = torch.cuda.device_count() if setting.on_gpu else 2  # two processes stand in
-    if gpus < 2:
+    gpus = torch.cuda.device_count()
+    most = gpus if setting.on_gpu else CPU_PROCESSES
+    if most < 2:
         return {"gpus": gpus, "rows": []}
 
     def measure(ranks: int) -> dict:
         return {"chunks_per_second": rate_of_ranks(setting, ranks)}
 
-    numbers = sorted({2**k for k in range(gpus.bit_length()) if 2**k <= gpus} | {gpus})
+    numbers = sorted({2**k for k in range(most.bit_length())} | {most})
     rows = setting.rows("several", [{"ranks": number} for number in numbers], measure)
     return {"gpus": gpus, "batch": setting.sizes.fed, "rows": rows}
 
@@ -143,7 +146,7 @@ def one_rank(rank: int, number: int, port: int, setting: Setting, told: Path) ->
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with ranks.process_group():
-        choose_device(setting.device.type)
+        setting = dataclasses.replace(setting, device=choose_device(setting.device.type))  # the rank's own
         trained = training(setting, NETWORK)
         ranks.copy_weights_of_rank_0(trained.run.model)
         batch = batch_on_device(setting, setting.sizes.fed, rank * setting.sizes.fed)

@@ -8,13 +8,13 @@ NOTHING = "-"
 
 def markdown(content: dict) -> str:
     """The tables of those parts that are done."""
-    keys = ("device", "gpus", "cores", "torch", "cuda", "ops")
-    lines = ["# On a GPU", "", ", ".join(f"{key} {content[key]}" for key in keys), ""]
+    machine = [f"{key} {content[key]}" for key in ("device", "gpus", "cores", "torch", "cuda")]
+    lines = ["## On a GPU", "", "    python scripts/benchmark.py gpu", "", ", ".join([*machine, content["ops"]]), ""]
     if content["small"]:
         lines += ["**Small sizes, to try the command: no figure here means anything.**", ""]
     for name, part in content["parts"].items():
         title, table = TABLES[name]
-        lines += [f"## {title}", "", *table(part), ""]
+        lines += [f"### {title}", "", *table(part), ""]
         left_out = sum(row.get("error") == LEFT_OUT for row in part["rows"])
         if left_out:
             lines += [f"{left_out} rows were left out: the part's time was over.", ""]
@@ -96,18 +96,19 @@ def layer(part: dict) -> list[str]:
         for form, figures in row.get("forms", {}).items():
             times = [figure(figures, how) for how in ("eager", "replayed")]
             lines.append(line(f"{row['points']:,}", form, *times, memory(figures)))
-    return [*lines, "", *[moments(part, how) for how in ("eager", "replayed")]]
+    return [*lines, "", *moments(part, "eager"), *moments(part, "replayed")]
 
 
-def moments(part: dict, how: str) -> str:
-    """Where batch norm by moments pays: at which points, and of how many values."""
-    pays, nodes = [], part["latent_nodes"]
+def moments(part: dict, how: str) -> list[str]:
+    """Where batch norm by moments pays: at which points, and of how many values. Nothing if it was not measured."""
+    ratios = {}
     for row in part["rows"]:
         both = [row.get("forms", {}).get(form, {}).get(how) for form in ("moments", "batch norm")]
-        if all(both) and timing.median(both[0]) < timing.median(both[1]):
-            pays.append(f"{row['points']:,} ({row['points'] * nodes:,} values)")
-    now = f"models/latentgnn.py takes them above {part['bound']:,} values"
-    return f"Moments are faster, {how}, at N = {', '.join(pays) or 'none of these'}; {now}."
+        if all(both):
+            ratios[row["points"]] = ratio(*both)
+    pays = [f"{n:,} ({n * part['latent_nodes']:,} values)" for n in ratios if ratios[n] < 1]
+    now = f"models/latentgnn.py takes them on a GPU above {part['bound']:,} values"
+    return [f"Moments are faster, {how}, at N = {', '.join(pays) or 'none of these'}; {now}."] if ratios else []
 
 
 def evaluation(part: dict) -> list[str]:
@@ -121,7 +122,7 @@ def evaluation(part: dict) -> list[str]:
 
 def loader(part: dict) -> list[str]:
     need = part["batch"] / timing.median(part["step_seconds"])
-    lines = [f"{part['cores']} cores, {part['scenes']} scenes; {'; '.join(part['notes'])}.", ""]
+    lines = [f"{part['cores']} cores, {part['scenes']} scenes{also(part)}.", ""]
     lines += [f"The step of {part['batch']} chunks takes {need:,.0f} chunks/s ({part['captured']}).", ""]
     lines += head("workers", "scenes", "chunks/s", "of what the step takes")
     for row in part["rows"]:
@@ -133,9 +134,10 @@ def loader(part: dict) -> list[str]:
 
 def several(part: dict) -> list[str]:
     if not part["rows"]:
-        return ["One GPU: there is nothing to compare."]
+        return ["One GPU: there is nothing to compare it with."]
     one = part["rows"][0].get("chunks_per_second")
-    lines = [f"{part['batch']} chunks on each of them.", "", *head("processes", "chunks/s", "efficiency")]
+    where = f"{part['gpus']} GPUs" if part["gpus"] else "the CPU, where two processes stand in for two GPUs"
+    lines = [f"{part['batch']} chunks in each process, on {where}.", "", *head("processes", "chunks/s", "efficiency")]
     for row in part["rows"]:
         rate = row.get("chunks_per_second")
         efficiency = f"{100 * rate / (one * row['ranks']):.0f} %" if rate and one else NOTHING
@@ -145,7 +147,7 @@ def several(part: dict) -> list[str]:
 
 def schedule(part: dict) -> list[str]:
     lines = [
-        f"{part['network']}, {part['workers']} workers; {'; '.join(part['notes'])}. **Extrapolated** from these steps "
+        f"{part['network']}, {part['workers']} workers{also(part)}. **Extrapolated** from these steps "
         f"to the paper's {part['chunks']:,} chunks, without validation, checkpoints and filling the cache.",
         "",
     ]
@@ -156,6 +158,10 @@ def schedule(part: dict) -> list[str]:
             figures = [str(row["steps"]), f"{row['chunks_per_second']:,.0f}", f"{row['hours']:.2f}", row["captured"]]
         lines.append(line(str(row["batch"]), *figures))
     return lines
+
+
+def also(part: dict) -> str:
+    return "".join(f"; {note}" for note in part["notes"])
 
 
 def head(*names: str) -> list[str]:
