@@ -124,6 +124,12 @@ def test_a_broken_file_is_named(run, tmp_path, content):
     assert (tmp_path / "out" / "gpu.json").read_text() == content
 
 
+def test_a_file_in_the_folders_place_is_named(run, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(SystemExit, match="benchmark gpu: --out .*out cannot be a folder .*: give another"):
+        run()
+
+
 def test_a_file_of_another_run_is_named(run, monkeypatch, tmp_path):
     monkeypatch.setattr(command, "in_a_fresh_process", lambda *_: {"ops": "", "clouds": 1, "rows": []})
     run("--parts", "operators")

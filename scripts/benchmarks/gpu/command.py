@@ -63,7 +63,10 @@ def run(args) -> dict:
     wanted = [name for name in args.parts if name not in content["parts"]]
     if done := [name for name in args.parts if name not in wanted]:
         print(f"done before, in {args.out / JSON}: {', '.join(done)}")
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"benchmark gpu: --out {args.out} cannot be a folder ({error.strerror}): give another")
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         needs = any(PARTS[name].reads_scenes for name in wanted)
@@ -84,6 +87,7 @@ def run(args) -> dict:
             content["parts"][name] = {"seconds": time.monotonic() - start} | result
             write(args.out, content)
             print(f"  {content['parts'][name]['seconds']:.0f} s", flush=True)
+    write(args.out, content)
     print(f"\n{tables.markdown(content)}\n{args.out / JSON}, {args.out / MARKDOWN}")
     if failed:
         sys.exit(f"benchmark gpu: not done: {', '.join(failed)}; the same command tries them again")
@@ -118,7 +122,7 @@ def read(folder: Path, now: dict) -> dict:
     try:
         content = json.loads(path.read_text())
         tables.markdown(content)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
         why = f"{type(error).__name__}: {error}"
         sys.exit(f"benchmark gpu: {path} is broken ({why}): delete it, or give another --out")
     differing = [f"{key} was {content.get(key)}, is {now[key]}" for key in SAME if content.get(key) != now[key]]

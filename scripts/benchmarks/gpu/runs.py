@@ -150,8 +150,7 @@ def one_rank(rank: int, number: int, port: int, setting: Setting, told: Path) ->
         trained = training(setting, NETWORK)
         ranks.copy_weights_of_rank_0(trained.run.model)
         batch = batch_on_device(setting, setting.sizes.fed, rank * setting.sizes.fed)
-        for _ in range(WARM_UP):
-            trained(batch)
+        setting.first_calls(functools.partial(trained, batch))
         start = time.perf_counter()
         for _ in range(setting.sizes.steps):  # each waits for all ranks
             trained(batch)
