@@ -1,6 +1,6 @@
 """Times this project's parts beside their alternatives, in one run, as ratios.
 
-    python scripts/benchmark.py step|inputs|latentgnn|scaling|eval|loader|ops [--threads T] [--rounds R] [--json FILE]
+    python scripts/benchmark.py step|inputs|latentgnn|scaling|eval|loader|ops|gpu [--threads T] [--rounds R] [...]
 
 Every subject prints tables of medians with their quartiles and of ratios, and writes every single time to --json.
 """
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from scripts.benchmarks import evaluation, inputs, latentgnn, loader, operators, scaling, step
-from training.arguments import whole_number
+from scripts.benchmarks.gpu import command as gpu
+from training.arguments import round_to_tf32, whole_number
 
 SUBJECTS = {  # name: module with a docstring that says what is timed, run(args) -> dict, perhaps add_arguments(parser)
     "ops": operators,
@@ -29,6 +30,7 @@ SUBJECTS = {  # name: module with a docstring that says what is timed, run(args)
     "scaling": scaling,
     "loader": loader,
     "eval": evaluation,
+    "gpu": gpu,
 }
 
 
@@ -49,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--json: there is no folder {args.json.parent}")
     os.environ["OMP_NUM_THREADS"] = str(args.threads)  # peers read it when they are imported
     torch.set_num_threads(args.threads)
+    round_to_tf32(False)  # forms that are compared compute alike
     machine = dict(
         python=platform.python_version(),
         torch=torch.__version__,

@@ -14,11 +14,10 @@ TF32_HELP = "10 bits of mantissa in a GPU's matrix products and convolutions (de
 def choose_device(name: str, tf32: bool | None = False) -> torch.device:
     """The one place that names a device: "auto" is the GPU of this process if there is one, else the CPU.
 
-    tf32: whether its matrix products and its convolutions round to TF32. torch by itself lets convolutions do so and
-    products not, and forms that are compared have to compute alike. None: as it is set, in somebody else's program.
+    tf32: as `round_to_tf32`. None: as it is set, in somebody else's program.
     """
     if tf32 is not None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        round_to_tf32(tf32)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -28,8 +27,14 @@ def choose_device(name: str, tf32: bool | None = False) -> torch.device:
     return torch.device(name)
 
 
+def round_to_tf32(allowed: bool) -> None:
+    """Whether a GPU's matrix products and its convolutions round to TF32. torch by itself lets convolutions do so and
+    products not, and forms that are compared have to compute alike."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
 def precision() -> str:
-    """What a GPU's matrix products and convolutions compute with, as `choose_device` has set it."""
+    """What a GPU's matrix products and convolutions compute with, as `round_to_tf32` has set it."""
     return "TF32" if torch.backends.cuda.matmul.allow_tf32 else "float32"
 
 

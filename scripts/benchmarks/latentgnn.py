@@ -79,6 +79,13 @@ def convolution_forward(layers: nn.Module, x: Tensor) -> Tensor:
     return layers(x.transpose(1, 2).unsqueeze(3)).squeeze(3).transpose(1, 2)
 
 
+def gradients(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """As `step`, but nothing is kept: returns the gradient of x (B, N, C)."""
+    x, upstream = x.clone().requires_grad_(), x.flip(1)
+    wanted = [x, *layer.parameters()]
+    return lambda: torch.autograd.grad(layer(x), wanted, upstream)[0]
+
+
 def step(layer: nn.Module, x: Tensor) -> Callable[[], None]:
     """Forward and backward of the layer on x (B, N, C), to its parameters and to x."""
     x, upstream = x.clone().requires_grad_(), x.flip(1)

@@ -7,6 +7,7 @@ SciPy is installed (none is a dependency).
 import functools
 import importlib
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -47,14 +48,9 @@ def room_chunk(rng: np.random.Generator) -> np.ndarray:
 def contestants(xyz: torch.Tensor, centres: torch.Tensor, radius: float, threads: int) -> dict:
     """{operator: {name: call}} for xyz (B, N, 3) and centres (B, M, 3); of a peer that is not installed, nothing."""
     m = centres.shape[1]
-    calls = {
-        "furthest_point_sample": lambda by: by.furthest_point_sample(xyz, m),
-        "ball_query": lambda by: by.ball_query(radius, NSAMPLE, xyz, centres),
-        "three_nn": lambda by: by.three_nn(xyz, centres)[1],
-    }
     found = {
         operator: {"C++": functools.partial(call, ops), "reference": functools.partial(call, reference)}
-        for operator, call in calls.items()
+        for operator, call in calls_of(xyz, centres, radius).items()
     }
     sample, ball, nearest = found.values()
     pairs = list(zip(xyz.numpy(), centres.numpy(), strict=True))
@@ -76,6 +72,15 @@ def contestants(xyz: torch.Tensor, centres: torch.Tensor, radius: float, threads
         ]
         nearest["SciPy"] = lambda: np.stack([spatial.cKDTree(c).query(x, k=3, workers=threads)[1] for x, c in pairs])
     return found
+
+
+def calls_of(xyz: torch.Tensor, centres: torch.Tensor, radius: float) -> dict[str, Callable]:
+    """{operator: call(module) -> indices} for xyz (B, N, 3) and centres (B, M, 3)."""
+    return {
+        "furthest_point_sample": lambda by: by.furthest_point_sample(xyz, centres.shape[1]),  # (B, M)
+        "ball_query": lambda by: by.ball_query(radius, NSAMPLE, xyz, centres),  # (B, M, S)
+        "three_nn": lambda by: by.three_nn(xyz, centres)[1],  # (B, N, 3)
+    }
 
 
 def installed(module: str):

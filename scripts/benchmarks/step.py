@@ -105,7 +105,11 @@ def training_batch(chunks: TrainingChunks, size: int, first: int = 0) -> dict[st
 
 
 def network(options: dict) -> pointnet2.PointNet2:
-    model = pointnet2.build(pointnet2.PointNet2Config(SCANNET20.num_classes, **options), SEED).train()
+    return with_context(pointnet2.build(pointnet2.PointNet2Config(SCANNET20.num_classes, **options), SEED).train())
+
+
+def with_context(model: pointnet2.PointNet2) -> pointnet2.PointNet2:
+    """The network, whose fresh context layers now do something."""
     for name, parameter in model.named_parameters():
         if re.fullmatch(r"context\d\.(scale|norm\.weight)", name):
             torch.nn.init.constant_(parameter, CONTEXT_SCALE)

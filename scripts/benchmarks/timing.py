@@ -8,14 +8,19 @@ import numpy as np
 SEED = 0  # of the order of the calls
 
 
-def alternate(calls: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each of `rounds` rounds, in every one of which each runs once, in another order."""
+def alternate(calls: dict[str, Callable], rounds: int, wait: Callable = lambda: None) -> dict[str, list[float]]:
+    """Seconds of each call in each of `rounds` rounds, in every one of which each runs once, in another order.
+
+    wait: for what a call has left a GPU to do.
+    """
     rng = np.random.default_rng(SEED)
     seconds = {name: [] for name in calls}
     for counts in [False] + [True] * rounds:
         for name in rng.permutation(list(calls)):
+            wait()
             start = time.perf_counter()
             calls[name]()
+            wait()
             if counts:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
