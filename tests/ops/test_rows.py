@@ -44,8 +44,8 @@ def test_distinct_points_of_half_precision():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_a_trace_records_what_serves_other_points():
     """Which points are distinct is not a constant of the trace."""
-    traced = torch.jit.trace(lambda points: rows.distinct_points(points)[:2], cloud(), check_trace=False)
-    assert torch.equal(traced(cloud(seed=1))[0], torch.arange(600).view(3, 200))
+    traced = torch.jit.trace(lambda points: rows.distinct_points(points).inverse, cloud(), check_trace=False)
+    assert torch.equal(traced(cloud(seed=1)), torch.arange(600).view(3, 200))
 
 
 def test_distinct_neighbours_are_those_of_the_slots():
@@ -68,7 +68,20 @@ def test_without_kernels_every_slot_is_a_pair(monkeypatch):
     pairs = rows.distinct_neighbours(index, distinct.inverse)
     assert distinct.multiplicity is None and pairs.multiplicity is None
     assert torch.equal(pairs.neighbour.view(3, 20, 16), index + 200 * torch.arange(3).view(3, 1, 1))
-    assert torch.equal(pairs.centre.view(60, 16)[:, 0], torch.arange(60)) and pairs.start.tolist()[-2:] == [944, 960]
+    assert pairs.centre is None and pairs.start.tolist()[-2:] == [944, 960]
+
+
+def test_neighbours_are_seen_from_their_centres(monkeypatch):
+    index = torch.randint(200, (3, 20, 16), generator=torch.Generator().manual_seed(1))
+    points, centres = torch.rand(600, 3), torch.rand(60, 3)
+    seen = points[index + 200 * torch.arange(3).view(3, 1, 1)] - centres.view(3, 20, 1, 3)
+    for ready in (True, False):
+        monkeypatch.setattr(rows, "ready", lambda tensor, ready=ready: ready)
+        pairs = rows.distinct_neighbours(index, torch.arange(600).view(3, 200))
+        found = pairs.from_centres(points, centres)
+        starts, ends = pairs.start[:-1].tolist(), pairs.start[1:].tolist()
+        for i, (a, b) in enumerate(zip(starts, ends, strict=True)):
+            assert torch.equal(found[a:b].unique(dim=0), seen.view(60, 16, 3)[i].unique(dim=0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
