@@ -56,9 +56,10 @@ class Graph:
         """What replays the function on the inputs, and where its result then lies. Nothing runs yet."""
         graph = torch.cuda.CUDAGraph()
         try:  # thread_local: a loader's thread may pin memory meanwhile
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-                output = self.function(*self.inputs)
+            with torch.cuda.stream(self.stream):  # which is left even where the end of a broken capture raises
+                with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                    output = self.function(*self.inputs)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error.__context__ or error).splitlines()[0]  # that which broke it, not what its end says
             raise TrainingError(f"the step cannot be captured ({reason}); --no-graph runs it eagerly") from error
         return graph.replay, output

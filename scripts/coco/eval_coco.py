@@ -21,7 +21,7 @@ from data.atomic_write import replacing
 from data.coco import CocoError, evaluate, open_split
 from models import mask_rcnn
 from training import checkpoint
-from training.arguments import choose_device, whole_number
+from training.arguments import TF32_HELP, choose_device, whole_number
 from training.run_folder import run_folder_of
 from training.stopping import error_line
 
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the report (default: eval/<split>-<weights> in the run's)")
     parser.add_argument("--workers", type=whole_number(0), default=2, help="processes that read images")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--tf32", action="store_true", help=TF32_HELP)
     args = parser.parse_args(argv)
     try:
         return _run(args)
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.tf32)
     content = checkpoint.read(args.checkpoint)
     model = load(content, args.checkpoint)
     images = open_split(args.data or content["config"]["data"], args.split)

@@ -31,7 +31,7 @@ from data.datasets import ChunkBatches
 from models import mask_rcnn
 from models.context import contexts_of_models, has_option
 from training import checkpoint, ranks
-from training.arguments import choose_device, refuse_options, whole_number
+from training.arguments import TF32_HELP, choose_device, refuse_options, whole_number
 from training.loop import Run, set_learning_rate, steps
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
 from training.step import Step
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=whole_number(0), default=0)
     add("--workers", type=whole_number(0), default=2, help="processes that read images, for each GPU")
     add("--device", default="auto")
+    add("--tf32", action="store_true", help=TF32_HELP)
     return parser
 
 
@@ -101,7 +102,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def train(args: argparse.Namespace, stop: StopRequest) -> int:
     """The run, in every rank. Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.tf32)
     ranks.on_rank_0(refuse_run_folder, args)
     images = TrainingImages(args.data, "train2017", args.seed)
     network = network_config(args, images.classes)

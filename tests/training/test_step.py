@@ -23,7 +23,7 @@ from ops import rows
 from training.graph import Graph
 from training.loop import Run, set_learning_rate
 from training.step import Step
-from training.stopping import StopRequest
+from training.stopping import StopRequest, TrainingError
 
 CPU = torch.device("cpu")
 NETWORKS = {
@@ -182,6 +182,28 @@ def test_an_optimizer_of_another_device_goes_on(old):
         assert group["lr"] == 0.25 and isinstance(group["lr"], torch.Tensor) == bool(fused)
         run.optimizer.step()
         assert run.optimizer.state[model.weight]["step"] == 2
+
+
+def test_a_failed_capture_says_what_broke_it(monkeypatch):
+    """Not what torch's end of a broken capture raises after it."""
+
+    @contextlib.contextmanager
+    def capturing(*args, **kwargs):
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    def function():
+        raise RuntimeError("no copy from the host here")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    graph = Graph(function, CPU)
+    graph.inputs = []
+    with pytest.raises(TrainingError, match=r"captured \(no copy from the host here\); --no-graph"):
+        graph(None)
 
 
 def test_two_ranks_equal_distributed_data_parallel():

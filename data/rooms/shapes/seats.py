@@ -271,7 +271,7 @@ def chair(rng: np.random.Generator) -> Piece:
         stands = {"legs": 0.6, "sled": 0.1, "cantilever": 0.1, "folding": 0.08, "pedestal": 0.04, "star": 0.08}
     stand = pick(rng, stands)
     w, d = rng.uniform(0.2, 0.28), rng.uniform(0.4, 0.5)
-    seat, lean = rng.uniform(0.42, 0.48), rng.uniform(0.02, 0.16)
+    seat, lean = rng.uniform(0.42, 0.48), rng.uniform(0.02, 0.11)
     top = seat + rng.uniform(0.26, 0.5)
     if stand == "star":
         seat, top = (z + rng.uniform(0, 0.1) for z in (seat, top))

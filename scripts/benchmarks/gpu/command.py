@@ -1,4 +1,4 @@
-"""Everything about a GPU in one command: JSON and Markdown, part by part, in under 8 minutes on an H100-class GPU.
+"""Everything about a GPU in one command: JSON and Markdown, part by part; some 5 minutes on an H100, by estimate.
 
     python scripts/benchmark.py gpu --out runs/gpu_benchmark
 
