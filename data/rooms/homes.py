@@ -200,7 +200,7 @@ class Room:
         return True
 
     def put(self, piece: Piece, place: str) -> bool:
-        rng = self.rng
+        rng, gap = self.rng, ON_WALL if bounds(piece.things)[0][2] > HUNG else BEFORE_WALL
         for _ in range(TRIES):
             if place == "wall" or (place == "any" and rng.random() < 0.5):
                 wall = self.walls[self._a_wall()]
@@ -209,8 +209,7 @@ class Room:
                 x = rng.uniform(piece.width / 2, wall.length - piece.width / 2)
                 if rng.random() < 0.3:  # in the corner
                     x = piece.width / 2 if rng.random() < 0.5 else wall.length - piece.width / 2
-                hung = bounds(piece.things)[0][2] > HUNG
-                done = self.add(piece, wall.at(x, rng.uniform(*(ON_WALL if hung else BEFORE_WALL))), wall.angle)
+                done = self.add(piece, wall.at(x, rng.uniform(*gap)), wall.angle)
             else:
                 space = self.spaces[0 if place == "middle" else rng.integers(len(self.spaces))]
                 along = 0.0 if space[2] - space[0] > space[3] - space[1] else np.pi / 2

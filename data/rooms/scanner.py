@@ -161,10 +161,9 @@ def scan(rays: Rays, camera: Camera, settings: Sensor, rng: np.random.Generator)
 
 def _labels(xyz, seen_at, seen_thing, names):
     """(V,) the nearest of what was seen, but what stands on a floor has the fillet at its foot."""
-    tree, on_floor = cKDTree(seen_at), np.array([name not in ("floor", "wall") for name in names])[seen_thing]
-    far, nearest = tree.query(xyz)
+    far, nearest = cKDTree(seen_at).query(xyz)
     thing = seen_thing[nearest]
-    floor = np.flatnonzero(np.array([name == "floor" for name in names])[thing])
+    on_floor, floor = ~np.isin(names, ("floor", "wall"))[seen_thing], np.flatnonzero(np.isin(names, "floor")[thing])
     if on_floor.any():
         closer, other = cKDTree(seen_at[on_floor]).query(xyz[floor], distance_upper_bound=0.5)
         at_foot = closer < far[floor] + FILLET

@@ -88,10 +88,9 @@ def run(args) -> dict:
 
 def print_loaders(rows: list[dict]) -> None:
     print(
-        "| workers | chunks/s (quartiles) | with the cache | ratio | x need | from disk, and filling the cache |",
-        end="",
+        "| workers | chunks/s (quartiles) | with the cache | ratio | x need | from disk, and filling the cache "
+        "| MB a worker: first epoch, last, peak; own with the cache |\n|---:|---:|---:|---:|---:|---:|---:|"
     )
-    print(" MB a worker: first epoch, last, peak; own with the cache |\n|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         rates, cached = row["chunks_per_second"], row["cached_chunks_per_second"]
         ratio = timing.median(cached) / timing.median(rates)

@@ -31,7 +31,7 @@ from data.datasets import ChunkBatches
 from models import mask_rcnn
 from models.context import contexts_of_models, has_option
 from training import checkpoint, ranks
-from training.arguments import TF32_HELP, choose_device, refuse_options, whole_number
+from training.arguments import TF32_HELP, choose_device, precision, refuse_options, whole_number
 from training.loop import Run, set_learning_rate, steps
 from training.run_folder import NOT_SETTINGS, Found, RunLog, environment, open_run_folder, refuse_run_folder, write_json
 from training.step import Step
@@ -192,7 +192,7 @@ def open_log(args: argparse.Namespace, run: Run, device: torch.device, found: Fo
     trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     history.say(f"{args.name} in {args.out}: {trained:,} trained parameters")
     objects = f"{run.config['images']} images with objects"
-    history.say(f"{ranks.world_size()} x {device}, {objects}, batch {args.batch_size}")
+    history.say(f"{ranks.world_size()} x {device}, {precision()}, {objects}, batch {args.batch_size}")
     if found and found.notice:
         history.say(found.notice)
     history.say(f"steps {run.step} to {args.steps}")
