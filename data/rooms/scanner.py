@@ -291,14 +291,17 @@ class _Volume:
 
     def add(self, origin, direction, range_):
         """Rays from (3,) along (R, 3), which end at (R,)."""
+        along = np.ascontiguousarray(direction.T)  # an axis at a time: sums over three columns are slow
+        lowest, shape = self.low, self.shape
         for offset in np.arange(-TRUNCATION, TRUNCATION + 0.1):
-            point = origin + direction * (range_ + offset * self.voxel)[:, None]
-            at = np.rint((point - self.low) / self.voxel).astype(np.int64)  # (R, 3)
-            ahead = range_ - ((at * self.voxel + self.low - origin) * direction).sum(1)  # of the surface, > 0 in front
-            inside = ((at >= 0) & (at < self.shape)).all(1)
+            reach = range_ + offset * self.voxel
+            at = [np.rint((o + d * reach - low) / self.voxel) for o, d, low in zip(origin, along, lowest, strict=True)]
+            back = [(i * self.voxel + low - o) * d for i, o, d, low in zip(at, origin, along, lowest, strict=True)]
+            ahead = range_ - (back[0] + back[1] + back[2])  # of the surface, > 0 in front
+            inside = np.logical_and.reduce([(i >= 0) & (i < size) for i, size in zip(at, shape, strict=True)])
             share = np.clip(1 + ahead / (TRUNCATION * self.voxel), 0, 1)  # what lies behind is known less and less
             weight = np.where(inside, share / np.maximum(range_, 1), 0)
-            flat = (at[:, 0] * self.shape[1] + at[:, 1]) * self.shape[2] + at[:, 2]
+            flat = ((at[0] * shape[1] + at[1]) * shape[2] + at[2]).astype(np.int64)
             np.add.at(self.distance, flat[inside], (weight * ahead)[inside].astype(np.float32))
             np.add.at(self.weight, flat[inside], weight[inside].astype(np.float32))
 
