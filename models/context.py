@@ -11,9 +11,15 @@ from typing import Any
 from torch import nn
 
 from models.latentgnn import LatentGNN
+from models.mean_feature import MeanFeature
 from models.non_local import NonLocal
 
-CONTEXTS: dict[str, type[nn.Module]] = {"none": nn.Identity, "non_local": NonLocal, "latentgnn": LatentGNN}
+CONTEXTS: dict[str, type[nn.Module]] = {
+    "none": nn.Identity,
+    "mean_feature": MeanFeature,
+    "non_local": NonLocal,
+    "latentgnn": LatentGNN,
+}
 
 
 def build_context(config: Any, channels: int, **given: Any) -> nn.Module:

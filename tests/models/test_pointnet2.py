@@ -102,6 +102,7 @@ def test_float32_training_step_is_close(few_centres):
     [
         ({}, 965_173),
         ({"context": "non_local"}, 965_173 + 698_240),
+        ({"context": "mean_feature"}, 965_173 + 64**2 + 128**2 + 256**2 + 512**2),
         ({"context": "latentgnn"}, 965_173 + 297_084),
         ({"context": "latentgnn", "kernels": 3}, 965_173 + 537_324),
         ({"extra_channels": 3}, 965_173 + 3 * 32 + 3 * 128),
@@ -251,7 +252,7 @@ def test_onnx_is_refused(few_centres):
         torch.onnx.export(make().eval(), (room(2, 100),), io.BytesIO(), dynamo=False)
 
 
-@pytest.mark.parametrize("context", ["none", "non_local", "latentgnn"])
+@pytest.mark.parametrize("context", ["none", "mean_feature", "non_local", "latentgnn"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_weights_are_computed_with_in_float32(few_centres, either_form, dtype, context):
     half, points = make(context=context).eval().to(dtype), room(2, 150).to(dtype)
@@ -326,7 +327,7 @@ def test_networks_know_nothing_of_training():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("context", ["none", "non_local", "latentgnn"])
+@pytest.mark.parametrize("context", ["none", "mean_feature", "non_local", "latentgnn"])
 def test_devices_other_than_the_cpu_have_a_way_through(context):
     """On the meta device nothing is computed, but every branch for devices other than the CPU is taken."""
     model = build(PointNet2Config(21, context=context), 0).to("meta")
@@ -351,7 +352,10 @@ def test_seed_decides_the_weights_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"context": "attention"}, r"context must be one of \('none', 'non_local', 'latentgnn'\), got 'attention'"),
+        (
+            {"context": "attention"},
+            r"context must be one of \('none', 'mean_feature', 'non_local', 'latentgnn'\), got 'attention'",
+        ),
         ({"grouping": "grid"}, "grouping must be one of"),
         ({"context": "non_local", "affinity": "gauss"}, "affinity must be one of"),
         ({"context": "latentgnn", "l2v_norm": "channels"}, "l2v_norm must be one of"),
