@@ -11,7 +11,8 @@ nothing else, so that what is left to learn is context.
 colours and a context layer at its four levels. Row "mean" has the plainest context there is, a learned linear map of
 the mean feature; "latentgnn_d1" a single latent node, so that nothing is exchanged between nodes.
 
-A finished run is one JSON file; the same command goes on with what is missing, and makes the tables of docs/RESULTS.md.
+A finished run is one JSON file; the same command goes on with what is missing, and makes the tables of
+docs/results/context.md.
 """
 
 import argparse
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=whole_number(2), default=SCENES, help="generated rooms")
     parser.add_argument("--data", type=Path, default=Path("datasets/probe"), help="where the rooms are made")
     parser.add_argument("--results", type=Path, default=Path("docs/results/probe"))
-    parser.add_argument("--report", type=Path, default=ROOT / "docs/RESULTS.md", help="where the table is put")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs/results/context.md", help="where the table is put")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     args.steps = args.steps or NETWORKS[args.network].steps

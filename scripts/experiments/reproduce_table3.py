@@ -1,4 +1,4 @@
-"""The four networks of the paper's Table 3 on generated rooms, several seeds each: the results of docs/RESULTS.md.
+"""The four networks of the paper's Table 3 on generated rooms, several seeds each: docs/results/table3.md.
 
     python scripts/experiments/reproduce_table3.py                            # everything that is not done yet: hours
     python scripts/experiments/reproduce_table3.py --rows pointnet2 --seeds 0 --sets synthetic

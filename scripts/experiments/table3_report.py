@@ -1,6 +1,6 @@
-"""The tables and the picture of docs/RESULTS.md, from the results of scripts/experiments/reproduce_table3.py.
+"""The tables and the picture of docs/results/table3.md, from the results of scripts/experiments/reproduce_table3.py.
 
-    python scripts/experiments/table3_report.py [--results docs/results --report docs/RESULTS.md]
+    python scripts/experiments/table3_report.py [--results docs/results --report docs/results/table3.md]
 
 A result is one JSON file a finished run; they can come from several machines, if their budgets are the same.
 """
@@ -45,7 +45,7 @@ BEGIN, END = "<!-- made by table3_report.py: -->", "<!-- :made by table3_report.
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "docs/results")
-    parser.add_argument("--report", type=Path, default=ROOT / "docs/RESULTS.md", help="where the tables are put")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs/results/table3.md", help="where the tables are put")
     args = parser.parse_args(argv)
     try:
         results = read_results(args.results)
