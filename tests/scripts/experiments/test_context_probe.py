@@ -66,6 +66,8 @@ def test_networks_follow_from_the_seed_and_see_what_a_colour_tells(name, row):
     latent_nodes = [80] if name == "layer" else [80, 40, 20, 10]
     for layer, nodes in zip(layers, latent_nodes, strict=True):
         if isinstance(layer, LatentGNN):
+            assert (layer.logit_scale is not None) == (row in ("latentgnn_temperature", "latentgnn_both"))
+            assert layer.signed == (row in ("latentgnn_signed", "latentgnn_both"))
             assert (layer.latent_nodes, layer.kernels) == (
                 1 if row == "latentgnn_d1" else nodes,
                 1 + 2 * row.endswith("k3"),
