@@ -82,6 +82,14 @@ def test_networks_follow_from_the_seed_and_see_what_a_colour_tells(name, row):
         assert torch.equal(before, after) == (row == "none")
 
 
+def test_rows_of_the_layers_options_are_trained_if_named(monkeypatch):
+    seen = []
+    monkeypatch.setattr(context_probe, "run_all", lambda args: seen.append(args.rows))
+    assert context_probe.main([]) == context_probe.main(["--rows", "latentgnn_both"]) == 0
+    default = ["none", "mean", "non_local", "latentgnn_k1", "latentgnn_k3", "latentgnn_d1"]
+    assert seen == [default, ["latentgnn_both"]]
+
+
 def test_a_colour_is_what_it_tells():
     colours = torch.tensor(list(TELLING_COLOURS.values())) / 255
     assert context_probe.look_of(colours).tolist() == list(range(len(TELLING_COLOURS)))
