@@ -45,6 +45,11 @@ class LatentGNN(nn.Module):
         residual: X + scale * X~, with a learned scale (the paper's lambda) that starts at 0 (Eq. 15): a fresh layer is
             the identity, and its other parameters get no gradient before the scale has moved. Otherwise X~ alone.
         layout: of points: "rows" (B, N, C) or "channels_first" (B, C, N). Maps are channels-first always.
+        learned_temperature: F = softmax(t_k cosines), with an inverse temperature t_k learned for each kernel; the
+            paper's is 1, so that the entries of a row of F differ by e^2 at most, and now by e^(2 t_k). t_k is
+            exp(logit_scale), as in CLIP, and starts at 1: it stays positive, and weight decay draws it to 1.
+        signed: psi without the paper's ReLU: a point can take the opposite of what another does. Between its norms
+            psi is then linear in c channels, so that a kernel's A has rank c + 1 at most.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class LatentGNN(nn.Module):
         residual: bool = True,
         *,
         layout: str = "rows",
+        learned_temperature: bool = False,
+        signed: bool = False,
     ):
         super().__init__()
         for name, value in (("latent_nodes", latent_nodes), ("kernels", kernels), ("stride", stride)):
@@ -74,7 +81,7 @@ class LatentGNN(nn.Module):
         if symmetric and l2v_norm != "nodes":
             raise ValueError('LatentGNN: symmetric normalises over the latent nodes, so it needs l2v_norm="nodes"')
         self.channels, self.latent_nodes, self.kernels, self.layout = channels, latent_nodes, kernels, layout
-        self.symmetric, self.l2v_norm, self.weight_side = symmetric, l2v_norm, weight
+        self.symmetric, self.l2v_norm, self.weight_side, self.signed = symmetric, l2v_norm, weight, signed
 
         def conv(channels_in: int, channels_out: int) -> nn.Sequential:  # 1x1, normalised
             normalise = nn.Identity() if norm is None else norm(channels_out)
@@ -91,6 +98,7 @@ class LatentGNN(nn.Module):
             self.weight_norm = nn.Identity() if norm is None else norm(K * c)
         self.mixture = conv(K * c, channels)
         self.scale = nn.Parameter(torch.zeros(1)) if residual else None
+        self.logit_scale = nn.Parameter(torch.zeros(K, 1, 1)) if learned_temperature else None  # the logarithm of t_k
 
     def forward(self, x: Tensor) -> Tensor:
         """Points in the layer's layout, or a map (B, C, H, W) or (B, C, D, H, W) -> the same shape and dtype.
@@ -124,17 +132,17 @@ class LatentGNN(nn.Module):
         """
         K, d = self.kernels, self.latent_nodes
         x_v2l = unit(normalised_product(*self.reduce_v2l, x), 1)  # (B, c, N)
-        psi_v2l = F.relu(normalised_product(*self.psi_v2l, x_v2l), inplace=True)  # (B, K d, N)
+        psi_v2l = self.affinity(self.psi_v2l, x_v2l)  # (B, K d, N)
         if self.symmetric:
             psi_l2v = unit(psi_v2l.unflatten(1, (K, d)), 2)  # (B, K, d, N)
             z = psi_l2v.flatten(1, 2) @ x_v2l.transpose(1, 2)  # (B, K d, c)  Eq. 5
         else:
             x_l2v = unit(normalised_product(*self.reduce_l2v, x), 1)  # (B, c, N)
-            psi_l2v = F.relu(normalised_product(*self.psi_l2v, x_l2v), inplace=True).unflatten(1, (K, d))
+            psi_l2v = self.affinity(self.psi_l2v, x_l2v).unflatten(1, (K, d))  # (B, K, d, N)
             z = unit_product(psi_v2l, x_v2l.transpose(1, 2), -1)  # (B, K d, c)  Eq. 5
         z = self.weighted(z.unflatten(1, (K, d)), "latent")  # (B, K, d, c)  Eq. 8
         z_unit = unit(z, 3)  # (B, K, d, c)
-        f = F.softmax(z_unit @ z_unit.transpose(2, 3), dim=3)  # (B, K, d, d)
+        f = F.softmax(self.tempered(z_unit @ z_unit.transpose(2, 3)), dim=3)  # (B, K, d, d)
         z = f @ z  # (B, K, d, c)  Eq. 6, 10
         z = self.weighted(z, "visible").transpose(2, 3)  # (B, K, c, d)  A X W of Eq. 12
         if self.symmetric:
@@ -145,6 +153,15 @@ class LatentGNN(nn.Module):
             x_tilde = z @ unit(psi_l2v, 3)  # (B, K, c, N)
         x_tilde = self.h(x_tilde.flatten(1, 2))  # (B, K c, N)
         return normalised_product(*self.mixture, x_tilde)  # (B, C, N)  Eq. 14
+
+    def affinity(self, conv: nn.Sequential, x: Tensor) -> Tensor:
+        """Points (B, c, N) -> psi (B, K d, N), before its L2 norm."""
+        psi = normalised_product(*conv, x)
+        return psi if self.signed else F.relu(psi, inplace=True)
+
+    def tempered(self, cosines: Tensor) -> Tensor:
+        """t_k times the cosines (B, K, d, d), or these where t_k is not learned."""
+        return cosines if self.logit_scale is None else cosines * self.logit_scale.exp()
 
     def weighted(self, z: Tensor, side: str) -> Tensor:
         """Z W (B, K, d, c), or Z where W acts on the other side or is left out."""

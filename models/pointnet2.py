@@ -76,6 +76,8 @@ class PointNet2Config:
     symmetric: bool = _option(False, "one affinity of LatentGNN for both directions")
     l2v_norm: str = _option("nodes", "what LatentGNN normalises psi_l2v over", choices=L2V_NORMS)
     weight: str | None = _option("visible", "where W of LatentGNN acts", choices=("visible", "latent", "none"))
+    learned_temperature: bool = _option(False, "LatentGNN learns a factor of the cosines in its softmax")
+    signed: bool = _option(False, "the affinities psi of LatentGNN keep their sign, without ReLU")
 
     def __post_init__(self):
         for name, allowed in (("grouping", GROUPINGS), ("context", CONTEXTS)):

@@ -93,12 +93,13 @@ def latentgnn_forward(layer: LatentGNN, x: Tensor, dense: bool = False) -> Tenso
 def latentgnn_affinities(layer: LatentGNN, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Columns (B, C, N) -> their reduction x_v2l (B, c, N), and the affinities psi_v2l and psi_l2v (B, K, d, N)."""
     sizes, over_nodes, over_points = (layer.kernels, layer.latent_nodes), 2, 3  # the axes whose L2 norms are 1
+    activate = torch.positive if layer.signed else F.relu
     x_v2l = F.normalize(layer.reduce_v2l(columns), dim=1)  # (B, c, N)
-    psi_v2l = F.relu(layer.psi_v2l(x_v2l)).unflatten(1, sizes)  # (B, K, d, N)
+    psi_v2l = activate(layer.psi_v2l(x_v2l)).unflatten(1, sizes)  # (B, K, d, N)
     if layer.symmetric:
         return x_v2l, *[F.normalize(psi_v2l, dim=over_nodes)] * 2
     x_l2v = F.normalize(layer.reduce_l2v(columns), dim=1)  # (B, c, N)
-    psi_l2v = F.relu(layer.psi_l2v(x_l2v)).unflatten(1, sizes)  # (B, K, d, N)
+    psi_l2v = activate(layer.psi_l2v(x_l2v)).unflatten(1, sizes)  # (B, K, d, N)
     l2v_axis = over_nodes if layer.l2v_norm == "nodes" else over_points
     return x_v2l, F.normalize(psi_v2l, dim=over_points), F.normalize(psi_l2v, dim=l2v_axis)
 
@@ -109,7 +110,10 @@ def latentgnn_graph(layer: LatentGNN, k: int, x_v2l: Tensor, v2l: Tensor) -> tup
     if layer.weight_side == "latent":
         latent = F.conv1d(latent, layer.weight[k].T.unsqueeze(2))  # (B, c, d), X W
     unit = F.normalize(latent, dim=1)  # (B, c, d)
-    return latent, F.softmax(unit.transpose(1, 2) @ unit, dim=2)
+    cosines = unit.transpose(1, 2) @ unit  # (B, d, d)
+    if layer.logit_scale is not None:
+        cosines = layer.logit_scale[k].exp() * cosines  # (B, d, d)
+    return latent, F.softmax(cosines, dim=2)
 
 
 def non_local_forward(block: NonLocal, x: Tensor) -> Tensor:

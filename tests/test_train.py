@@ -285,10 +285,11 @@ def test_a_flag_of_another_models_layer_is_refused_whichever_way_the_model_is_ch
     path = tmp_path / "c.json"
     path.write_text('{"model": "non_local"}')
     for flags, model in ((["--model", "pointnet2"], "pointnet2"), (["--config", str(path)], "non_local")):
-        with pytest.raises(SystemExit) as stopped:
-            train_scannet.parse_config([*flags, "--kernels", "3"])
-        said = capsys.readouterr().err.splitlines()[-1]
-        assert stopped.value.code == 2 and "--kernels 3" in said and model in said
+        for option in (["--kernels", "3"], ["--learned-temperature"], ["--signed"]):
+            with pytest.raises(SystemExit) as stopped:
+                train_scannet.parse_config([*flags, *option])
+            said = capsys.readouterr().err.splitlines()[-1]
+            assert stopped.value.code == 2 and " ".join(option) in said and model in said
         assert train_scannet.parse_config([*flags, "--kernels", "1"]).model == model
     assert train_scannet.parse_config(["--config", str(path), "--model", "latentgnn", "--kernels", "3"]).kernels == 3
 
@@ -305,6 +306,8 @@ def test_the_networks_options_are_flags_and_survive_the_config_file(tmp_path):
     assert train_scannet.network_config(train_scannet.parse_config(["--config", str(path)]), 21) == wanted
     symmetric = train_scannet.network_config(train_scannet.parse_config(["--symmetric"]), 21)
     assert symmetric == PointNet2Config(21, context="latentgnn", symmetric=True)
+    both = train_scannet.network_config(train_scannet.parse_config(["--learned-temperature", "--signed"]), 21)
+    assert both == PointNet2Config(21, context="latentgnn", learned_temperature=True, signed=True)
     affinity = train_scannet.network_config(
         train_scannet.parse_config(["--model", "non_local", "--affinity", "softmax"]), 21
     )

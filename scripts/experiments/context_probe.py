@@ -77,7 +77,14 @@ ROWS = {  # title, and what differs in the configuration
     "latentgnn_k1": ("LatentGNN, K = 1", {"context": "latentgnn"}),
     "latentgnn_k3": ("LatentGNN, K = 3", {"context": "latentgnn", "kernels": 3}),
     "latentgnn_d1": ("LatentGNN, K = 1, d = 1", {"context": "latentgnn", "latent_nodes": (1, 1, 1, 1)}),
+    "latentgnn_temperature": ("LatentGNN, K = 1, temperature", {"context": "latentgnn", "learned_temperature": True}),
+    "latentgnn_signed": ("LatentGNN, K = 1, signed", {"context": "latentgnn", "signed": True}),
+    "latentgnn_both": (
+        "LatentGNN, K = 1, temperature, signed",
+        {"context": "latentgnn", "learned_temperature": True, "signed": True},
+    ),
 }
+IF_NAMED = ("latentgnn_temperature", "latentgnn_signed", "latentgnn_both")  # rows that are trained only by --rows
 CHANNELS = 64  # of the layer alone, which is that of PointNet++'s first level
 NETWORKS = {
     "layer": Setting("One layer alone", 512, 2000),
@@ -143,7 +150,7 @@ class Room:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=list(NETWORKS), default="layer")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=[row for row in ROWS if row not in IF_NAMED])
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
     parser.add_argument("--chunk-size", type=float, choices=list(TILES.values()), default=CHUNK_SIZE, help="metres")
     parser.add_argument("--steps", type=whole_number(1), help=f"of {BATCH_SIZE} chunks (default: by network)")

@@ -70,11 +70,12 @@ update     size of what the layer adds to the features, lambda X~, beside theirs
 same       share of it (of its square) that all points get alike; at 100 % a constant is added to the chunk
 rank       effective rank of A = psi_l2v^T F psi_v2l, (sum s^2)^2 / sum s^4 of its singular values s: in how many ways
            what points receive can differ; at 1 all receive the same mean, more or less of it
-active     nodes with a weight w above 0 on some point, in gathering (psi_v2l) and in giving (psi_l2v)
+active     nodes with a weight w other than 0 on some point, in gathering (psi_v2l) and in giving (psi_l2v)
 spread     effective number of points of such a node, (sum w)^2 / sum w^2, as a share of the layer's points
 per point  effective number of nodes that give to a point
 alike      mean cosine between the weights of two active nodes; 1 if all do the same
-Random weights, ReLU of normals: rank 1.0, spread {RANDOM:.0%}, per point {RANDOM:.2f} x nodes, alike {RANDOM:.2f}"""
+Random weights, ReLU of normals: rank 1.0, spread {RANDOM:.0%}, per point {RANDOM:.2f} x nodes, alike {RANDOM:.2f}
+Weights with a sign (signed layers) are shown by their size, which is what spreads; rank and alike take the sign"""
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Layer:
 
     number: int  # 1 to 4
     xyz: np.ndarray  # (M, 3) float32, metres
-    psi_v2l: np.ndarray  # (K, d, M) float32, at least 0
-    psi_l2v: np.ndarray  # (K, d, M) float32, at least 0
+    psi_v2l: np.ndarray  # (K, d, M) float32, at least 0 unless the layer is signed
+    psi_l2v: np.ndarray  # (K, d, M) float32, at least 0 unless the layer is signed
     f: np.ndarray  # (K, d, d) float32: what the nodes take from each other; rows sum to 1
     scale: float  # lambda
     update: float  # |lambda X~| / |X|, of all points together
@@ -180,8 +181,8 @@ def look(model: PointNet2, points: Tensor) -> list[Layer]:
 
 
 def spread(weights: np.ndarray, axis: int) -> np.ndarray:
-    """Effective number of weights (at least 0) along an axis: n if n of them are equal and the others 0; 0 of none."""
-    total, squares = weights.sum(axis, dtype=np.float64), np.square(weights, dtype=np.float64).sum(axis)
+    """Effective number of weights along an axis: n if n of them are of equal size and the others 0; 0 of none."""
+    total, squares = np.abs(weights).sum(axis, dtype=np.float64), np.square(weights, dtype=np.float64).sum(axis)
     return total**2 / np.where(squares > 0, squares, 1)
 
 
@@ -230,9 +231,9 @@ def strongest(layer: Layer, kernel: int, nodes: int) -> np.ndarray:
 
 def shades(weights: np.ndarray) -> np.ndarray:
     """Weights (...) -> colours (..., 3) uint8: the darker the larger, as a share of the largest; grey for 0."""
-    largest = weights.max()
-    colours = 255 * COLOUR_MAP(weights / (largest or 1))[..., :3]
-    return np.where(weights[..., None] > 0, colours, REST).astype(np.uint8)
+    sizes = np.abs(weights)
+    colours = 255 * COLOUR_MAP(sizes / (sizes.max() or 1))[..., :3]
+    return np.where(sizes[..., None] > 0, colours, REST).astype(np.uint8)
 
 
 def draw_page(chunk: Chunk, layer: Layer, kernel: int, nodes: np.ndarray) -> np.ndarray:
@@ -298,7 +299,8 @@ def draw_nodes(grid: np.ndarray, flat: np.ndarray, centres: np.ndarray, of_kerne
     largest = LARGEST_DOT * (CENTRES[0] / m) ** 0.5  # points^2: the fewer, the larger
     for row, (psi, (direction, symbol)) in enumerate(zip(of_kernel, DIRECTIONS.items(), strict=True)):
         for axis, node in zip(grid[row], nodes, strict=False):
-            share = psi[node] / (psi[node].max() or 1)
+            share = np.abs(psi[node])
+            share /= share.max() or 1
             title = f"\u2248 {spread(psi[node], 0):.0f} of {m} points"
             panel(axis, flat, title if row else f"node {node + 1}\n{title}", grey, 1)
             x, y, _ = centres[share == 0].T

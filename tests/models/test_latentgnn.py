@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from models import latentgnn
 from models.latentgnn import LAYOUTS, LatentGNN
-from models.textbook import latentgnn_forward
+from models.textbook import latentgnn_affinities, latentgnn_forward, latentgnn_graph
 
 VARIANTS = [
     {},
@@ -25,7 +25,12 @@ VARIANTS = [
     {"weight": "latent", "l2v_norm": "points"},
     {"norm": None, "kernels": 2},
     {"residual": False, "stride": 2},
+    {"kernels": 2, "learned_temperature": True},
+    {"kernels": 2, "signed": True},
+    {"signed": True, "l2v_norm": "points", "norm": None},
+    {"kernels": 2, "symmetric": True, "signed": True, "learned_temperature": True},
 ]
+WAYS = [{}, {"learned_temperature": True, "signed": True}]  # through the layer, which compilers have to follow
 
 
 def make(channels=16, latent_nodes=6, dtype=torch.float64, scale=0.7, **options):
@@ -43,6 +48,8 @@ def make(channels=16, latent_nodes=6, dtype=torch.float64, scale=0.7, **options)
             layer.weight.mul_(30)  # away from the noise
         if layer.scale is not None:
             layer.scale.fill_(scale)
+        if layer.logit_scale is not None:
+            layer.logit_scale.uniform_(0.5, 1.5)
     return layer
 
 
@@ -88,7 +95,7 @@ def test_input_layout_does_not_change_the_gradient():
     torch.testing.assert_close(rows, columns, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"kernels": 2, "weight": "latent"}, {"symmetric": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"kernels": 2, "weight": "latent"}, {"symmetric": True}, WAYS[1]], ids=str)
 def test_gradcheck(options):
     layer, x = make(channels=4, latent_nodes=2, stride=2, **options), cloud(2, 4, 4).requires_grad_()
     parameters = dict(layer.named_parameters())
@@ -106,6 +113,7 @@ def test_gradcheck(options):
         ({"kernels": 3}, 537_324),
         ({"weight": None}, 274_844),
         ({"weight": "latent"}, 297_084),
+        ({"kernels": 3, "learned_temperature": True, "signed": True}, 537_324 + 4 * 3),
     ],
 )
 def test_parameters_of_the_four_layers(options, expected):
@@ -121,6 +129,36 @@ def test_fresh_layer_is_the_identity():
     y.sum().backward()
     assert layer.scale.grad.abs() > 0
     assert all(not p.grad.any() for name, p in layer.named_parameters() if name != "scale")
+
+
+@pytest.mark.parametrize("options", [{"kernels": 2}, {"symmetric": True, "signed": True}], ids=str)
+def test_a_learned_temperature_starts_as_the_layer_without(options):
+    torch.manual_seed(0)
+    plain = LatentGNN(16, 6, **options)
+    torch.manual_seed(0)
+    learned, x = LatentGNN(16, 6, learned_temperature=True, **options), cloud(2, 50, 16, dtype=torch.float32)
+    added = learned.state_dict().keys() - plain.state_dict().keys()
+    assert added == {"logit_scale"} and not plain.state_dict().keys() - learned.state_dict().keys()
+    assert all(torch.equal(value, learned.state_dict()[name]) for name, value in plain.state_dict().items())
+    for layer in (plain, learned):
+        nn.init.constant_(layer.scale, 0.5)
+        layer(x).square().sum().backward()
+    assert torch.equal(plain(x), learned(x))
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(parameter.grad, learned.get_parameter(name).grad), name
+    assert learned.logit_scale.grad.all()
+
+
+def test_a_signed_layer_has_the_keys_of_one_that_is_not():
+    assert LatentGNN(16, 6, signed=True).state_dict().keys() == LatentGNN(16, 6).state_dict().keys()
+
+
+def test_a_high_factor_of_the_cosines_leaves_each_latent_node_its_own_message():
+    layer, x = make(learned_temperature=True, signed=True), cloud(2, 40, 16).transpose(1, 2)
+    nn.init.constant_(layer.logit_scale, 10.0)
+    x_v2l, psi_v2l, _ = latentgnn_affinities(layer, x)
+    f = latentgnn_graph(layer, 0, x_v2l, psi_v2l[:, 0])[1]
+    torch.testing.assert_close(f, torch.eye(6, dtype=torch.float64).expand(2, 6, 6))
 
 
 def test_initial_weight_is_small():
@@ -174,9 +212,10 @@ def test_single_point_without_norm_trains():
     make(norm=None).train()(cloud(1, 1, 16)).sum().backward()
 
 
-def test_equal_and_zero_points_stay_finite():
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_equal_and_zero_points_stay_finite(options):
     for x in (torch.zeros(2, 30, 16), torch.ones(2, 30, 16), cloud(2, 1, 16, dtype=torch.float32).expand(-1, 30, -1)):
-        layer, x = make(dtype=torch.float32), x.clone().requires_grad_()
+        layer, x = make(dtype=torch.float32, **options), x.clone().requires_grad_()
         y = layer(x)
         y.sum().backward()
         assert torch.isfinite(y).all() and torch.isfinite(x.grad).all()
@@ -188,9 +227,11 @@ def test_copies_scale_the_latent_features_alone():
     torch.testing.assert_close(layer(torch.cat([x, x], 1))[:, :30], layer(x) * 2**0.5, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("options", WAYS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_computes_in_float32(dtype):
-    layer, x = make(dtype=torch.float32), cloud(2, 200, 16, dtype=torch.float32) * 1e-3  # squares below float16's range
+def test_autocast_computes_in_float32(dtype, options):
+    layer = make(dtype=torch.float32, **options)
+    x = cloud(2, 200, 16, dtype=torch.float32) * 1e-3  # squares below float16's range
     expected = copy.deepcopy(layer)(x)
     with torch.autocast("cpu", dtype=dtype):
         assert torch.equal(copy.deepcopy(layer)(x), expected)
@@ -203,10 +244,12 @@ def test_autocast_computes_in_float32(dtype):
     assert all(torch.isfinite(p.grad).all() for p in layer.parameters())
 
 
+@pytest.mark.parametrize("options", WAYS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights_are_computed_with_in_float32(dtype, training):
-    half, x = make(kernels=2, dtype=dtype).train(training), cloud(2, 40, 16, dtype=dtype).requires_grad_()
+def test_half_precision_weights_are_computed_with_in_float32(dtype, training, options):
+    half = make(kernels=2, dtype=dtype, **options).train(training)
+    x = cloud(2, 40, 16, dtype=dtype).requires_grad_()
     wide, calls = copy.deepcopy(half).float(), []
     half.register_forward_hook(lambda layer, inputs, output: calls.append(output.dtype))
     y, expected = half(x), wide(x.detach().float())
@@ -229,24 +272,27 @@ def test_points_of_another_dtype_raise_and_name_both(weights, points):
         make(dtype=getattr(torch, weights)).eval()(cloud(2, 40, 16, dtype=getattr(torch, points)))
 
 
+@pytest.mark.parametrize("options", WAYS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiles_without_graph_breaks(dtype):
-    layer, x = make(kernels=2, dtype=dtype).eval(), cloud(2, 40, 16, dtype=dtype)
+def test_compiles_without_graph_breaks(dtype, options):
+    layer, x = make(kernels=2, dtype=dtype, **options).eval(), cloud(2, 40, 16, dtype=dtype)
     compiled = torch.compile(copy.deepcopy(layer), backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), layer(x))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("options", WAYS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_saved_trace_is_the_layer(dtype):
-    layer, x, file = make(kernels=2, dtype=dtype).eval(), cloud(2, 40, 16, dtype=dtype), io.BytesIO()
+def test_a_saved_trace_is_the_layer(dtype, options):
+    layer, x, file = make(kernels=2, dtype=dtype, **options).eval(), cloud(2, 40, 16, dtype=dtype), io.BytesIO()
     torch.jit.save(torch.jit.trace(layer, x), file)
     file.seek(0)
     assert torch.equal(torch.jit.load(file)(x), layer(x))
 
 
-def test_exports_with_any_number_of_clouds_and_points():
-    layer, (B, N) = make(dtype=torch.float32).eval(), map(torch.export.Dim, "BN")
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_exports_with_any_number_of_clouds_and_points(options):
+    layer, (B, N) = make(dtype=torch.float32, **options).eval(), map(torch.export.Dim, "BN")
     exported = torch.export.export(layer, (cloud(2, 40, 16).float(),), dynamic_shapes=({0: B, 1: N},)).module()
     x = cloud(3, 70, 16).float()
     torch.testing.assert_close(exported(x), layer(x))
@@ -269,8 +315,9 @@ def test_gradients_of_each_cloud_by_torch_func(options):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
 
 
-def test_torch_func_keeps_the_gradient_of_zeros_finite():
-    layer = make(norm=None)
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_torch_func_keeps_the_gradient_of_zeros_finite(options):
+    layer = make(norm=None, **options)
     assert torch.isfinite(grad(lambda x: layer(x).sum())(torch.zeros(2, 30, 16, dtype=torch.float64))).all()
 
 

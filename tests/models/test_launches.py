@@ -22,6 +22,18 @@ def test_launches_of_a_layer(kernels, options):
     assert 0 < launches.count <= 112  # forward and backward; as released 151 and 235
 
 
+@pytest.mark.parametrize(("option", "more"), [("learned_temperature", 6), ("signed", -4)])
+def test_launches_of_an_option(option, more):
+    counts = {}
+    for value in (False, True):
+        with torch.device("meta"):
+            layer, x = LatentGNN(64, 80, **{option: value}), torch.rand(B, N, 64, requires_grad=True)
+            with Launches() as launches:
+                torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
+        counts[value] = launches.count
+    assert counts[True] - counts[False] == more
+
+
 @pytest.mark.parametrize(("context", "most"), [("none", 325), ("non_local", 421), ("latentgnn", 769)])
 def test_launches_of_a_network(context, most):
     with torch.device("meta"):

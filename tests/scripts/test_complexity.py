@@ -42,6 +42,12 @@ def test_latentgnn(kernels, weight):
     assert (counted["conv_macs"], counted["product_macs"]) == (conv, products)
 
 
+def test_sign_and_temperature_add_a_number_a_kernel():
+    plain = added(context="latentgnn", kernels=3)
+    counted = added(context="latentgnn", kernels=3, signed=True, learned_temperature=True)
+    assert counted == plain | {"parameters": plain["parameters"] + 4 * 3}
+
+
 @pytest.mark.parametrize(("stage", "channels", "d", "n"), [(3, 512, 150, 4 * 3559), (4, 1024, 100, 3559)])
 @pytest.mark.parametrize(("kernels", "stride"), [(1, 16), (2, 8)])
 def test_latentgnn_in_mask_rcnn(stage, channels, d, n, kernels, stride):

@@ -66,6 +66,8 @@ def test_networks_follow_from_the_seed_and_see_what_a_colour_tells(name, row):
     latent_nodes = [80] if name == "layer" else [80, 40, 20, 10]
     for layer, nodes in zip(layers, latent_nodes, strict=True):
         if isinstance(layer, LatentGNN):
+            assert (layer.logit_scale is not None) == (row in ("latentgnn_temperature", "latentgnn_both"))
+            assert layer.signed == (row in ("latentgnn_signed", "latentgnn_both"))
             assert (layer.latent_nodes, layer.kernels) == (
                 1 if row == "latentgnn_d1" else nodes,
                 1 + 2 * row.endswith("k3"),
@@ -78,6 +80,14 @@ def test_networks_follow_from_the_seed_and_see_what_a_colour_tells(name, row):
             points[:, 20:, 3:] = 1 / 3
             after = model(points)[0, 0]
         assert torch.equal(before, after) == (row == "none")
+
+
+def test_rows_of_the_layers_options_are_trained_if_named(monkeypatch):
+    seen = []
+    monkeypatch.setattr(context_probe, "run_all", lambda args: seen.append(args.rows))
+    assert context_probe.main([]) == context_probe.main(["--rows", "latentgnn_both"]) == 0
+    default = ["none", "mean", "non_local", "latentgnn_k1", "latentgnn_k3", "latentgnn_d1"]
+    assert seen == [default, ["latentgnn_both"]]
 
 
 def test_a_colour_is_what_it_tells():

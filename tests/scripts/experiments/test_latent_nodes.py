@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,9 @@ def network(points, **options):
     model = build(PointNet2Config(21, **{"context": "latentgnn", "latent_nodes": (7, 6, 5, 4), **options}), seed=0)
     set_batch_norm_momentum(model, 1.0)
     for number in latent_nodes.LAYERS:
-        nn.init.constant_(model.get_submodule(f"context{number}").scale, 0.5)
+        context = model.get_submodule(f"context{number}")
+        nn.init.constant_(context.scale, 0.5)
+        nn.init.constant_(context.logit_scale, 2.0) if context.logit_scale is not None else None
     with torch.no_grad():
         model.train()(points[None])
     return model.eval()
@@ -40,7 +44,14 @@ def cloud(seed=2):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"kernels": 2, "weight": "latent"}, {"symmetric": True}, {"kernels": 2, "l2v_norm": "points", "weight": None}],
+    [
+        {},
+        {"kernels": 2, "weight": "latent"},
+        {"symmetric": True},
+        {"kernels": 2, "l2v_norm": "points", "weight": None},
+        {"learned_temperature": True},
+        {"learned_temperature": True, "signed": True},
+    ],
     ids=str,
 )
 def test_the_affinities_are_those_of_the_layers_dense_form(options):
@@ -52,7 +63,7 @@ def test_the_affinities_are_those_of_the_layers_dense_form(options):
         psi_v2l, psi_l2v, f = (torch.from_numpy(array) for array in (layer.psi_v2l, layer.psi_l2v, layer.f))
         v2l_axis, l2v_axis = 1 if context.symmetric else 2, 2 if context.l2v_norm == "points" else 1
         for psi, axis in ((psi_v2l, v2l_axis), (psi_l2v, l2v_axis)):
-            assert psi.min() >= 0 and psi.shape[1:] == (context.latent_nodes, len(layer.xyz))
+            assert (psi.min() < 0) == context.signed and psi.shape[1:] == (context.latent_nodes, len(layer.xyz))
             squares = psi.square().sum(axis)
             assert (squares > 0).any()
             torch.testing.assert_close(squares[squares > 0], torch.ones_like(squares[squares > 0]))
@@ -86,6 +97,7 @@ def test_spread_likeness_and_rank():
     weights = np.zeros((4, 10), np.float32)
     weights[0, :5], weights[1, 3], weights[2, 5:] = 0.2, 7, 0.1
     np.testing.assert_allclose(latent_nodes.spread(weights, 1), [5, 1, 5, 0])
+    np.testing.assert_allclose(latent_nodes.spread(weights * (-1) ** np.arange(10), 1), [5, 1, 5, 0])
     cosine = 1 / np.sqrt(5)  # of rows 0 and 1; row 2 meets neither, and row 3 is not active
     assert latent_nodes.likeness(weights) == pytest.approx(cosine / 3)
     assert np.isnan(latent_nodes.likeness(weights[2:]))
@@ -154,6 +166,16 @@ def test_pages_ply_tensorboard_and_table(tiny_data, tmp_path, capsys):
     assert latent_nodes.main([*arguments, "--layer", "4"]) == 0
     assert len(list((out / "tensorboard").iterdir())) == 1
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_weights_with_a_sign_are_shown_by_their_size(tiny_data):
+    chunk = latent_nodes.cut_chunk(latent_nodes.find_scene(tiny_data, "room3_00"), CONFIG, SCANNET20, tile=1, seed=0)
+    layer = latent_nodes.look(network(chunk.points, signed=True), chunk.points)[3]
+    sizes = replace(layer, psi_v2l=np.abs(layer.psi_v2l), psi_l2v=np.abs(layer.psi_l2v))
+    nodes = latent_nodes.strongest(layer, 0, 2)
+    assert (layer.psi_v2l[0, nodes] < 0).any() and (layer.psi_l2v[0, nodes] < 0).any()
+    assert (latent_nodes.draw_page(chunk, layer, 0, nodes) == latent_nodes.draw_page(chunk, sizes, 0, nodes)).all()
+    assert (latent_nodes.shades(layer.psi_l2v[0]) == latent_nodes.shades(sizes.psi_l2v[0])).all()
 
 
 def test_dead_nodes_and_scans_without_labels(tiny_data, tmp_path, capsys):
