@@ -28,12 +28,17 @@ def main(argv: list[str] | None = None) -> int:
         "style plain: a vertex's colour says what its object alone tells: its class, or of one without a cue its pair"
     )
     parser.add_argument("--telling-colours", action="store_true", help=telling)
+    doubles = (
+        "style plain: studios in which two look-alikes of different classes stand side by side, each with its companion"
+    )
+    parser.add_argument("--doubles", action="store_true", help=doubles)
     args = parser.parse_args(argv)
-    args.style = args.style or ("plain" if args.shuffle_labels or args.telling_colours else "scanned")
+    plain = args.shuffle_labels or args.telling_colours or args.doubles
+    args.style = args.style or ("plain" if plain else "scanned")
     try:
         report = make_dataset(
             args.out, args.scenes, args.seed, args.workers, args.shuffle_labels, args.telling_colours,
-            style=args.style, furniture=args.furniture,
+            style=args.style, furniture=args.furniture, doubles=args.doubles,
         )  # fmt: skip
     except (ValueError, OSError) as error:
         parser.exit(2, f"make_synthetic: {error}\n")

@@ -28,6 +28,7 @@ def make_dataset(
     *,
     style: str = "plain",
     furniture: Path | None = None,
+    doubles: bool = False,
 ) -> dict:
     """Write out/{scans,splits,scannetv2-labels.combined.tsv,synthetic.json}, a quarter of the scenes for validation.
 
@@ -37,6 +38,7 @@ def make_dataset(
     Args:
         style: of STYLES. shuffled: the control set of style plain (rooms.shuffle_labels).
         telling_colours: style plain; a vertex's colour says what its object alone tells, its class or its pair.
+        doubles: style plain; rooms with look-alikes of two classes side by side, each with its companion.
         furniture: style scanned; a folder of .sh3f archives, whose models are mixed in.
 
     Returns the content of synthetic.json. Raises FileExistsError if `out` holds anything else, ValueError for fewer
@@ -46,7 +48,7 @@ def make_dataset(
         raise ValueError(f"cannot make {scenes} scenes: give 2 to {MOST_SCENES}; a quarter of them are for validation")
     if seed < 0 or workers < 1:
         raise ValueError(f"seed {seed}, workers {workers}: the seed has to be at least 0, the workers at least 1")
-    arguments = {"scenes": scenes, "seed": seed, **_of_style(style, shuffled, telling_colours, furniture)}
+    arguments = {"scenes": scenes, "seed": seed, **_of_style(style, shuffled, telling_colours, furniture, doubles)}
     if found := _found(out, arguments):
         return found
     scanned, credits_of = _need_scanned(furniture) if style == "scanned" else (None, {})
@@ -58,7 +60,7 @@ def make_dataset(
         names = [scan_id(split, i) for i in range(count)]
         (out / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     if style == "plain":
-        plans = [plan for split, count in counts.items() for plan in rooms.plan_rooms(seed, split, count, shuffled)]
+        plans = [p for split, count in counts.items() for p in rooms.plan_rooms(seed, split, count, shuffled, doubles)]
         _write_table(out, rooms.NYU40)
         write = partial(rooms.write_room, scans=out / "scans", telling_colours=telling_colours)
         report = rooms.report_on(list(_in_parallel(write, plans, workers)), shuffled)
@@ -74,16 +76,17 @@ def make_dataset(
     return report
 
 
-def _of_style(style, shuffled, telling_colours, furniture) -> dict:
+def _of_style(style, shuffled, telling_colours, furniture, doubles) -> dict:
     """The arguments that belong to a style, as the report names them. ValueError: one is the other's."""
     if style not in STYLES:
         raise ValueError(f"style is '{style}'; it can be {' or '.join(STYLES)}")
     if style == "plain":
         if furniture:
             raise ValueError("furniture is for style scanned; leave it out")
-        return {"shuffle_labels": shuffled, "telling_colours": telling_colours}
-    if shuffled or telling_colours:
-        raise ValueError("shuffled labels and telling colours are for style plain; leave them out")
+        options = {"shuffle_labels": shuffled, "telling_colours": telling_colours}
+        return options | ({"doubles": True} if doubles else {})
+    if shuffled or telling_colours or doubles:
+        raise ValueError("shuffled labels, telling colours and doubles are for style plain; leave them out")
     return {"style": style, "furniture": furniture and str(furniture)}
 
 

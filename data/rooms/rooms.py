@@ -6,6 +6,8 @@ An object of a pair (objects.PAIRS) is of one kind, which a side file of the sca
     local   it carries the cue of its class
     near    it carries none; a companion 0.6 to 1.4 m away decides, inside a 1.5 m chunk
     room    only the room's type decides, and nothing nearer than FAR tells it: no 1.5 m chunk can know
+    double  only where it is asked for: two stand side by side, of two classes, each with the companion that decides
+            it; the other's companion is DOUBLE_MARGIN farther off, and a 3 m chunk around the two holds all four
 
 V vertices, S segments; metres; a plan's frame has a corner of the room at the origin, +z up.
 """
@@ -27,6 +29,13 @@ STYLE_FAMILIES = {"train": (0, 12), "val": (12, 18)}  # a family is a draw of sh
 # Two points that share a chunk (1.5 m, context 0.2 m) are at most 1.7 * sqrt(2) = 2.4 m apart; cues stick out
 FAR = 2.7
 NEAR = (0.6, 1.4)
+DOUBLE_CLASSES = {"tall": ("bookshelf", "cabinet"), "rectangle": ("window", "picture")}  # small, companions stand free
+DOUBLE_GAP = (0.2, 0.5)  # m between the two
+DOUBLE_NEAR = (0.1, 0.6)  # m from the front of one to its companion
+DOUBLE_MARGIN = 0.3  # m by which the middle of one is farther from the other's companion than from its own
+DOUBLE_REACH = 1.5  # m from the middle of the two to any corner of the four: half of a large chunk, at any turn
+DOUBLE_TRIES = 500  # about one in 30 fits
+UNTOLD = ("near", "room", "double")  # kinds of objects that carry no cue
 NEAR_SHARE = 0.55  # of the objects that are not of the kind "room", those that hang in every room aside
 ZONE = 2.4  # length of the end of a room where the objects of the kind "room" stand
 SIZE_WITH_ZONE = (2.8, 5.0, 7.0, 10.5)  # least and most width and length: of every type alike, so they do not tell it
@@ -54,6 +63,7 @@ TELLING_COLOURS = {  # what an object alone tells -> the colour of a grid
     for i, look in enumerate([*NYU40, *(f"any {pair}" for pair in PAIRS)])
 }
 TILES = {"chunk": CHUNK_SIZE, "large chunk": 3.0}  # m; of the evaluation, and of a variant with larger chunks
+TURNS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine of quarter turns
 SEEN = 20  # vertices by which an object counts as seen, the smallest segment of ScanNet
 SHARES = {  # percent of ScanNet's vertices that carry one of the 20 classes
     "wall": 32.0, "floor": 24.4, "cabinet": 4.3, "bed": 2.9, "chair": 7.7, "sofa": 2.6, "table": 3.8, "door": 4.8,
@@ -71,14 +81,14 @@ class Item:
     high: np.ndarray
     turn: int  # quarter turns; at 0 its back is to the wall y = 0
     colour: np.ndarray  # (3,)
-    kind: str = "none"  # "local", "near", "room" for an object of a pair
+    kind: str = "none"  # "local", "near", "room", "double" for an object of a pair
     pair: str | None = None
     companion: int | None = None  # the item that decides its class, as an index
 
     @property
     def looks_like(self) -> str:
         """What the object alone tells: its name, or of one without a cue its pair."""
-        return f"any {self.pair}" if self.kind in ("near", "room") else self.name
+        return f"any {self.pair}" if self.kind in UNTOLD else self.name
 
     @property
     def tells(self) -> bool:
@@ -103,11 +113,14 @@ class Plan:
         return [*SHELL, *(item.name for item in self.items)]
 
 
-def plan_room(seed: int, split: str, index: int) -> Plan:
-    """Room `index` of a split; depends on nothing but the arguments."""
+def plan_room(seed: int, split: str, index: int, doubles: bool = False) -> Plan:
+    """Room `index` of a split; depends on nothing but the arguments.
+
+    doubles: with objects of the kind double, in a studio, as any other type would decide the class of a pair.
+    """
     stream = (seed, FIRST_SPACE[split], index)
     rng = np.random.default_rng(stream)
-    pair, room_type = None, PLANS[index % len(PLANS)]
+    pair, room_type = None, "studio" if doubles else PLANS[index % len(PLANS)]
     if isinstance(room_type, tuple):
         pair, label = room_type
         room_type = str(rng.choice([t for t, rules in ROOM_TYPES.items() if rules.classes.get(pair) == label]))
@@ -122,6 +135,8 @@ def plan_room(seed: int, split: str, index: int) -> Plan:
     if pair:
         for _ in range(PAIRS[pair].together):
             room.add_of_pair(pair, "room", label)
+    if doubles:
+        room.add_doubles()
     near = rng.permutation(len(rules.pairs)) < int(len(rules.pairs) * NEAR_SHARE + rng.random())
     for k in np.argsort(~near, kind="stable"):  # near ones first, they need the most space
         pair = rules.pairs[k]
@@ -151,11 +166,9 @@ class Furnisher:
         return self._put(draft, furniture.place, furniture.bottom, near, reach)
 
     def add_of_pair(self, pair: str, kind: str, label: str) -> bool:
-        shape = PAIRS[pair]
-        boxes = shape.shapes[self.variant % len(shape.shapes)](self.thickness)
-        draft = self._draft(label, boxes + (CUES[label] if kind == "local" else []), shape.size)
+        draft, shape = self._draft_of_pair(pair, kind, label), PAIRS[pair]
         place = "free" if pair == "slab" and self.rng.random() < 0.5 else shape.place
-        return self._put(replace(draft, kind=kind, pair=pair), place, shape.bottom)
+        return self._put(draft, place, shape.bottom)
 
     def add_near(self, pair: str, label: str) -> bool:
         """An object of the kind near and its companion; neither, if there is no space for both."""
@@ -168,6 +181,52 @@ class Furnisher:
                 return True
             items.pop()
         return False
+
+    def add_doubles(self) -> None:
+        """Of each pair in DOUBLE_CLASSES two objects of the kind double and their companions, where there is space."""
+        items = self.plan.items
+        for pair in DOUBLE_CLASSES:
+            group = self._draft_double(pair)
+            if group is None:
+                continue
+            low, high = (np.stack([getattr(item, end) for item in group]) for end in ("low", "high"))  # (4, 3)
+            size = high.max(0) - low.min(0)  # (3,); all four are put as one
+            whole = Item("double", [], np.zeros(3), size, 0, np.zeros(3), "double", pair)
+            if not self._put(whole, PAIRS[pair].place, (0.0, 0.0)):
+                continue
+            whole = items.pop()
+            items += [_turned(item, (low.min(0) + high.max(0)) / 2, whole) for item in group]
+            for i in (-4, -3):  # their companions are the last two
+                items[i] = replace(items[i], companion=len(items) + i + 2)
+
+    def _draft_double(self, pair: str) -> list[Item] | None:
+        """Two objects side by side, their backs to y = 0, and their companions in front; None if that does not fit."""
+        rng, shape = self.rng, PAIRS[pair]
+        for _ in range(DOUBLE_TRIES):
+            drafts = [
+                self._draft_of_pair(pair, "double", name) for name in rng.permutation(DOUBLE_CLASSES[pair]).tolist()
+            ]
+            # As narrow as the pair can be; both alike, or what fits would depend on the class
+            size = np.array([shape.size[0] * self.scale[0], *drafts[0].high[1:]])
+            low = np.array([0, 0, rng.uniform(*shape.bottom)])
+            lows = low, low + [size[0] + rng.uniform(*DOUBLE_GAP), 0, 0]
+            group = [replace(draft, low=low, high=low + size) for draft, low in zip(drafts, lows, strict=True)]
+            for name in [draft.name for draft in drafts]:
+                companion = FURNITURE[COMPANIONS[name]]
+                draft, turn = self._draft(COMPANIONS[name], companion.boxes, companion.size), int(rng.integers(4))
+                size_of = draft.high[[1, 0, 2] if turn % 2 else [0, 1, 2]]
+                x = rng.uniform(0, group[1].high[0] - size_of[0])
+                low = np.array([x, size[1] + rng.uniform(*DOUBLE_NEAR), 0])
+                group.append(replace(draft, low=low, high=low + size_of, turn=turn))
+            if is_double(*group):
+                return group
+        return None
+
+    def _draft_of_pair(self, pair: str, kind: str, label: str) -> Item:
+        shape = PAIRS[pair]
+        boxes = shape.shapes[self.variant % len(shape.shapes)](self.thickness)
+        draft = self._draft(label, boxes + (CUES[label] if kind == "local" else []), shape.size)
+        return replace(draft, kind=kind, pair=pair)
 
     def add_everyday_things(self) -> None:
         """What stands on, at and between the rest in every type of room alike."""
@@ -215,7 +274,8 @@ class Furnisher:
             apart = np.hypot(*np.maximum(gap[:, :2], 0).T)
             in_doubt = {item.kind if other.tells else "", other.kind if item.tells else ""}
             free &= gap.max(1) > 0.03
-            free &= apart >= (FAR if "room" in in_doubt else NEAR[0] if "near" in in_doubt else 0)
+            far = "room" in in_doubt or _decides(item, other) or _decides(other, item)
+            free &= apart >= (FAR if far else NEAR[0] if "near" in in_doubt else 0)
             if other is near:
                 free &= (apart >= reach[0]) & (apart <= reach[1])
         if not free.any():
@@ -223,6 +283,46 @@ class Furnisher:
         k = int(np.argmax(free))
         self.plan.items.append(replace(item, low=low[k], high=high[k], turn=int(turn[k])))
         return True
+
+
+def is_double(a: Item, b: Item, of_a: Item, of_b: Item) -> bool:
+    """Whether two objects and their companions stand as the kind double wants it: every corner of an object is nearer
+    to its own companion, its middle by DOUBLE_MARGIN, and all are within DOUBLE_REACH of the middle of the two."""
+    middle = (np.minimum(a.low, b.low) + np.maximum(a.high, b.high))[:2] / 2
+    if max(np.hypot(*(corner - middle)) for item in (a, b, of_a, of_b) for corner in _corners(item)) > DOUBLE_REACH:
+        return False
+    if np.maximum(of_a.low - of_b.high, of_b.low - of_a.high).max() < DOUBLE_NEAR[0]:
+        return False
+    for item, own, other in ((a, of_a, of_b), (b, of_b, of_a)):
+        centre = (item.low + item.high)[:2] / 2
+        if _distance(centre, other) - _distance(centre, own) < DOUBLE_MARGIN:
+            return False
+        if any(_distance(corner, other) <= _distance(corner, own) for corner in _corners(item)):
+            return False
+    return True
+
+
+def _corners(item: Item) -> list[tuple[float, float]]:
+    return [(x, y) for x in (item.low[0], item.high[0]) for y in (item.low[1], item.high[1])]
+
+
+def _distance(point: tuple[float, float], item: Item) -> float:
+    """Metres on the floor from a point to an item's bounds."""
+    return float(np.hypot(*np.maximum(np.maximum(item.low[:2] - point, point - item.high[:2]), 0)))
+
+
+def _decides(item: Item, other: Item) -> bool:
+    """Whether an item could be taken for the companion of a double."""
+    return other.kind == "double" and item.name in (COMPANIONS[c] for c in DOUBLE_CLASSES[other.pair])
+
+
+def _turned(item: Item, middle: np.ndarray, whole: Item) -> Item:
+    """An item that stands around `middle` (3,), as it stands in a whole that was put into a room."""
+    cos, sin = TURNS[whole.turn]
+    centre, size = (item.low + item.high) / 2 - middle, item.high - item.low
+    centre = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ centre + (whole.low + whole.high) / 2
+    size = size[[1, 0, 2] if whole.turn % 2 else [0, 1, 2]]
+    return replace(item, low=centre - size / 2, high=centre + size / 2, turn=(item.turn + whole.turn) % 4)
 
 
 def mesh_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -240,7 +340,7 @@ def mesh_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     count = len(shell.xyz)
     for i, item in enumerate(plan.items):
         size = (item.high - item.low)[[1, 0, 2] if item.turn % 2 else [0, 1, 2]]
-        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[item.turn]
+        cos, sin = TURNS[item.turn]
         rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # acts on rows
         for box in item.boxes:
             mesh = part_mesh(box, size, rng)
@@ -295,7 +395,8 @@ def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
 
 def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
     """Vertices by nyu40 id, and for each object of a pair its views: of the whole room, and of the evaluation's tiles
-    of the sizes that TILES names.
+    of the sizes that TILES names; of doubles also "around", of the large chunk around the
+    two, and "unplaced", of the same without positions: there a companion tells nothing if the other's is seen too.
 
     A view is: rightly annotated vertices of the object in the tile; whether its companion is seen in tile and context;
     the types of room that can hold all that is seen there.
@@ -308,16 +409,26 @@ def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
         for t in np.unique(tile, axis=0):
             from_border = np.minimum(offset - t * size, (t + 1) * size - offset)
             windows.append((name, (tile == t).all(1), (from_border >= -CONTEXT).all(1)))
-    n = len(SHELL) + len(plan.items)
-    views = [{name: [] for name in ("room", *TILES)} for _ in plan.items]
+    first, n = len(SHELL), len(SHELL) + len(plan.items)
+    other = other_of_double(plan.items)
+    for i, k in other.items():
+        both = (owner == first + i) | (owner == first + k)
+        if i < k and both.any():
+            middle = (xyz[both, :2].min(0) + xyz[both, :2].max(0)) / 2
+            distance, half = np.abs(xyz[:, :2] - middle).max(1), TILES["large chunk"] / 2  # (V,)
+            windows.append(("around", both & (distance <= half), distance <= half + CONTEXT))
+    views = [{name: [] for name in ("room", *TILES, "around", "unplaced")} for _ in plan.items]
     for name, core, inside in windows:
-        vertices = np.bincount(owner[core & rightly], minlength=n)[len(SHELL) :].tolist()
-        seen = np.bincount(owner[inside], minlength=n)[len(SHELL) :] >= SEEN
+        vertices = np.bincount(owner[core & rightly], minlength=n)[first:].tolist()
+        seen = np.bincount(owner[inside], minlength=n)[first:] >= SEEN
         types = set(ROOM_TYPES).intersection(*(types_with(o) for o, s in zip(plan.items, seen, strict=True) if s))
-        for item, view, count in zip(plan.items, views, vertices, strict=True):
+        for i, (item, view, count) in enumerate(zip(plan.items, views, vertices, strict=True)):
             if count:
                 has_companion = item.companion is not None and bool(seen[item.companion])
                 view[name].append((count, has_companion, sorted(types)))
+                if name == "around":
+                    alone = has_companion and not seen[plan.items[other[i]].companion]
+                    view["unplaced"].append((count, alone, sorted(types)))
     objects = [
         {"class": item.name, "kind": item.kind, "pair": item.pair, "views": view}
         for item, view in zip(plan.items, views, strict=True)
@@ -325,6 +436,12 @@ def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
     ]
     counts = np.bincount(nyu40, minlength=NUM_NYU40).tolist()
     return {"split": plan.split, "type": plan.type, "nyu40": counts, "objects": objects}
+
+
+def other_of_double(items: list[Item]) -> dict[int, int]:
+    """Of each object of the kind double, as an index, the one beside it; a room has two of a pair at most."""
+    doubles = [i for i, item in enumerate(items) if item.kind == "double"]
+    return {i: k for i in doubles for k in doubles if i != k and items[i].pair == items[k].pair}
 
 
 def types_with(item: Item) -> set[str]:
@@ -344,7 +461,7 @@ def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]
     """Expected accuracy a vertex, by kind, in the validation rooms, of the best guess that knows an object's shape and
 
     local: nothing else, so it is the prior of the pair; chunk: all in the tile; large chunk: all in a larger tile
-    (TILES); room: all in the room.
+    (TILES); room: all in the room; around, unplaced: of doubles, as `summarise` says.
     """
     prior = Counter()  # vertices of all rooms, by kind, pair, class and type of room
     for summary in summaries:
@@ -358,31 +475,35 @@ def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]
         weights = [sum(prior[o["kind"], o["pair"], c, t] for t in types) for c in PAIRS[o["pair"]].classes]
         return max(weights) / sum(weights)
 
-    right, total = Counter(), Counter()
+    right, total = Counter(), Counter()  # vertices, by what is known and kind
     for o in (o for s in summaries if s["split"] == "val" for o in s["objects"]):
         ((n, _, _),) = o["views"]["room"]
-        total[o["kind"]] += n
+        total["local", o["kind"]] += n
         right["local", o["kind"]] += n * expected(o, False, ROOM_TYPES)
         for name, views in o["views"].items():
-            right[name, o["kind"]] += sum(m * expected(o, companion, types) for m, companion, types in views)
-    return {name: {k: round(right[name, k] / total[k], 4) for k in sorted(total)} for name in ("local", *TILES, "room")}
+            for m, companion, types in views:
+                total[name, o["kind"]] += m
+                right[name, o["kind"]] += m * expected(o, companion, types)
+    names = [name for name in ("local", *TILES, "room", "around", "unplaced") if any(key[0] == name for key in total)]
+    kinds = sorted({kind for _, kind in total})
+    return {name: {k: round(right[name, k] / total[name, k], 4) for k in kinds if (name, k) in total} for name in names}
 
 
 def shuffle_labels(plans: list[Plan]) -> list[Plan]:
-    """The control set: labels of the kinds near and room permuted among the objects of each pair; shapes stay."""
+    """The control set: labels of the kinds UNTOLD permuted among the objects of each pair; shapes stay."""
     rng = np.random.default_rng(plans[0].seed)
     plans = [replace(plan, items=list(plan.items)) for plan in plans]
     for pair in PAIRS:
-        where = [(p, i) for p in plans for i, o in enumerate(p.items) if o.pair == pair and o.kind in ("near", "room")]
+        where = [(p, i) for p in plans for i, o in enumerate(p.items) if o.pair == pair and o.kind in UNTOLD]
         labels = rng.permutation([p.items[i].name for p, i in where]).tolist()
         for (p, i), label in zip(where, labels, strict=True):
             p.items[i] = replace(p.items[i], name=label)
     return plans
 
 
-def plan_rooms(seed: int, split: str, scenes: int, shuffled: bool) -> list[Plan]:
-    """The plans of a split; shuffled: of the control set."""
-    plans = [plan_room(seed, split, i) for i in range(scenes)]
+def plan_rooms(seed: int, split: str, scenes: int, shuffled: bool, doubles: bool = False) -> list[Plan]:
+    """The plans of a split; shuffled: of the control set; doubles: as in plan_room."""
+    plans = [plan_room(seed, split, i, doubles) for i in range(scenes)]
     return shuffle_labels(plans) if shuffled else plans
 
 

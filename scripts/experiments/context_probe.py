@@ -7,9 +7,14 @@ Here the colour of a point says what its object alone tells (make_synthetic.py -
 object without a cue, the pair of classes that it can be. Chunks are centred on such objects and the loss counts
 nothing else, so that what is left to learn is context.
 
---network layer: each point's colour, one context layer, and a classifier; no coordinates. whole: PointNet++ with
-colours and a context layer at its four levels. Row "mean" has the plainest context there is, a learned linear map of
-the mean feature; "latentgnn_d1" a single latent node, so that nothing is exchanged between nodes.
+--task near: that a companion is in the chunk is all to know, and a mean over the chunk tells it. double: two objects
+that look alike stand side by side, of two classes, each with its companion (make_synthetic.py --doubles). Chunks of 3 m
+are around the two, in training and to be scored, so the companions' positions decide.
+
+--network layer: each point's colour, one context layer, and a classifier; no coordinates in the task near, and x and y
+from the middle of the chunk's points in the task double, in every row. whole: PointNet++ with colours and a context
+layer at its four levels. Row "mean" has the plainest context there is, a learned linear map of the mean feature;
+"latentgnn_d1" a single latent node, so that nothing is exchanged between nodes.
 
 A finished run is one JSON file; the same command goes on with what is missing, and makes the tables of
 docs/results/context.md.
@@ -24,7 +29,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch: as in train_scannet.py
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -40,10 +44,11 @@ from data.chunks import CHUNK_SIZE, CONTEXT, tile_crops
 from data.datasets import scene_files
 from data.features import channels_of
 from data.labels import SCANNET20
+from data.rooms.objects import PAIRS
 from data.rooms.rooms import TELLING_STEPS, TILES
 from data.scenes import SceneError, read_manifest
 from models.batch_norm import set_batch_norm_momentum
-from models.context import CONTEXTS, build_context
+from models.context import build_context
 from models.pointnet2 import PointNet2, PointNet2Config
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
@@ -72,7 +77,7 @@ class Setting(NamedTuple):
 
 ROWS = {  # title, and what differs in the configuration
     "none": ("no context", {}),
-    "mean": ("mean feature", {"context": "mean"}),
+    "mean": ("mean feature", {"context": "mean_feature"}),
     "non_local": ("non-local block", {"context": "non_local"}),
     "latentgnn_k1": ("LatentGNN, K = 1", {"context": "latentgnn"}),
     "latentgnn_k3": ("LatentGNN, K = 3", {"context": "latentgnn", "kernels": 3}),
@@ -84,13 +89,35 @@ ROWS = {  # title, and what differs in the configuration
         {"context": "latentgnn", "learned_temperature": True, "signed": True},
     ),
 }
-IF_NAMED = ("latentgnn_temperature", "latentgnn_signed", "latentgnn_both")  # rows that are trained only by --rows
 CHANNELS = 64  # of the layer alone, which is that of PointNet++'s first level
 NETWORKS = {
     "layer": Setting("One layer alone", 512, 2000),
     "whole": Setting("PointNet++ with four layers", 1024, 1500),
 }
-KIND = "near"  # of the objects that are asked for
+
+
+class Task(NamedTuple):
+    flags: str  # of make_synthetic.py
+    rows: list[str]  # where none are named
+    chunk_size: float  # m
+    data: str  # where the rooms are made
+    known: dict[str, str]  # oracles, and what they know
+
+
+LAYERS = ["none", "mean", "non_local", "latentgnn_k1", "latentgnn_k3"]
+TASKS = {  # by the kind of the objects that are asked for
+    "near": Task("--telling-colours", [*LAYERS, "latentgnn_d1"], CHUNK_SIZE, "datasets/probe", ORACLES),
+    "double": Task(
+        "--telling-colours --doubles",
+        LAYERS,
+        TILES["large chunk"],
+        "datasets/probe_double",
+        {"local": "the object alone", "unplaced": "the chunk without positions", "around": "all of the chunk"},
+    ),
+}
+DRAWN = list(dict.fromkeys(known for task in TASKS.values() for known in task.known.values()))  # of a colour each
+DRAWS = 4  # of the chunk around two doubles, to be scored
+WAVELENGTHS = (8.0, 4.0, 2.0, 1.0)  # m; of the waves that stand for x and y
 COMPARED = {"none": "no context", "mean": "the mean feature"}
 SCENES = 512  # a quarter of them to be scored
 BATCH_SIZE = 16
@@ -100,39 +127,35 @@ LOSS_EVERY = 50  # steps over which the recorded loss is averaged
 BEGIN, END = "<!-- made by context_probe.py: -->", "<!-- :made by context_probe.py -->"
 
 
-class MeanContext(nn.Module):
-    """X + W mean(X), the same vector for every point of a cloud; W starts at 0, so that it starts as the identity."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.linear = nn.Linear(channels, channels, bias=False)
-        nn.init.zeros_(self.linear.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)"""
-        return x + self.linear(x.mean(dim=1, keepdim=True))
-
-
 def look_of(colour: Tensor) -> Tensor:
     """The number in TELLING_COLOURS of telling colours (..., 3) in [0, 1]: (...) int64."""
     steps = (colour * (TELLING_STEPS - 1)).round().long()
     return (steps[..., 0] * TELLING_STEPS + steps[..., 1]) * TELLING_STEPS + steps[..., 2]
 
 
-class LayerAlone(nn.Module):
-    """A context layer on points of which nothing but the colour is known."""
+def waves(xy: Tensor) -> Tensor:
+    """Sines and cosines of positions (B, N, 2) from the middle of each cloud's points: (B, N, 16)."""
+    angle = torch.stack([2 * torch.pi / length * (xy - xy.mean(1, keepdim=True)) for length in WAVELENGTHS], -1)
+    return torch.cat((angle.sin(), angle.cos()), -1).flatten(2)
 
-    def __init__(self, context: nn.Module):
+
+class LayerAlone(nn.Module):
+    """A context layer on points of which nothing but the colour is known or, with `places`, also x and y."""
+
+    def __init__(self, context: nn.Module, places: bool = False):
         super().__init__()
         self.embedding = nn.Embedding(TELLING_STEPS**3, CHANNELS)
         self.context = context
         self.head = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.BatchNorm1d(CHANNELS), nn.ReLU())
         self.classifier = nn.Linear(CHANNELS, SCANNET20.num_classes)
+        self.places = nn.Linear(4 * len(WAVELENGTHS), CHANNELS) if places else None
 
     def forward(self, points: Tensor) -> Tensor:
         """x, y, z and a telling colour (B, N, 6) -> logits (B, N, 21)."""
-        known = torch.relu(self.embedding(look_of(points[..., 3:])))  # (B, N, C)
-        known = self.context(known)  # (B, N, C)
+        known = self.embedding(look_of(points[..., 3:]))  # (B, N, C)
+        if self.places is not None:
+            known = known + self.places(waves(points[..., :2]))  # (B, N, C)
+        known = self.context(torch.relu(known))  # (B, N, C)
         return self.classifier(self.head(known.flatten(0, 1))).unflatten(0, points.shape[:2])  # (B, N, 21)
 
 
@@ -145,23 +168,30 @@ class Room:
     classes: np.ndarray  # (V,) int64 in 0..20
     things: list[dict]  # the objects that are asked for
     asked: np.ndarray  # (V,) bool: vertices of these
+    middles: np.ndarray | None = None  # (pairs, 2) x, y of the middle of two doubles; None: a chunk is around a vertex
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=list(TASKS), default="near")
     parser.add_argument("--network", choices=list(NETWORKS), default="layer")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=[row for row in ROWS if row not in IF_NAMED])
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="default: by task")
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
-    parser.add_argument("--chunk-size", type=float, choices=list(TILES.values()), default=CHUNK_SIZE, help="metres")
+    parser.add_argument("--chunk-size", type=float, choices=list(TILES.values()), help="metres; the task double has 3")
     parser.add_argument("--steps", type=whole_number(1), help=f"of {BATCH_SIZE} chunks (default: by network)")
     parser.add_argument("--scenes", type=whole_number(2), default=SCENES, help="generated rooms")
-    parser.add_argument("--data", type=Path, default=Path("datasets/probe"), help="where the rooms are made")
+    parser.add_argument("--data", type=Path, help="where the rooms are made (default: by task)")
     parser.add_argument("--results", type=Path, default=Path("docs/results/probe"))
     parser.add_argument("--report", type=Path, default=ROOT / "docs/results/context.md", help="where the table is put")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
+    task = TASKS[args.task]
     args.steps = args.steps or NETWORKS[args.network].steps
+    args.rows, args.data = args.rows or task.rows, args.data or Path(task.data)
+    args.chunk_size = args.chunk_size or task.chunk_size
     try:
+        if args.task == "double" and args.chunk_size != task.chunk_size:
+            raise ValueError(f"the task double has chunks of {task.chunk_size:g} m, not {args.chunk_size:g}")
         run_all(args)
     except (ValueError, OSError, SceneError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -173,8 +203,9 @@ def run_all(args: argparse.Namespace) -> None:
     """Train and score what has no result yet, seed after seed, and make the table of all results."""
     settings = {name: getattr(args, name) for name in ("network", "chunk_size", "steps", "scenes")}
     settings["points"] = NETWORKS[args.network].points
+    settings |= {} if args.task == "near" else {"task": args.task}  # what was run before there were tasks stays valid
     plan = [(row, seed) for seed in args.seeds for row in args.rows]
-    name = f"{args.network}-{args.chunk_size:g}m"
+    name = f"{'' if args.task == 'near' else args.task + '-'}{args.network}-{args.chunk_size:g}m"
     files = {run: ROOT / args.results / f"{name}-{run[0]}-seed{run[1]}.json" for run in plan}
     for file in files.values():
         if file.exists() and (found := json.loads(file.read_text())["settings"]) != settings:
@@ -183,22 +214,23 @@ def run_all(args: argparse.Namespace) -> None:
     missing = {run: file for run, file in files.items() if not file.exists()}
     if missing:
         scans, data = args.data / "scans", args.data / "scenes"
-        for command in room_commands(scans, data, f"--scenes {args.scenes} --telling-colours"):
+        for command in room_commands(scans, data, f"--scenes {args.scenes} {TASKS[args.task].flags}"):
             run_command(command)
-        training = read_rooms(ROOT / data, ROOT / scans, "train")
-        held_out = read_rooms(ROOT / data, ROOT / scans, "val")
+        training = read_rooms(ROOT / data, ROOT / scans, "train", args.task)
+        held_out = read_rooms(ROOT / data, ROOT / scans, "val", args.task)
         oracles = json.loads((ROOT / scans / "synthetic.json").read_text())["oracles"]
     device = choose_device(args.device)
+    asked = f"--task {args.task} " if "task" in settings else ""
     for number, ((row, seed), file) in enumerate(missing.items(), start=1):
         started = time.perf_counter()
-        model = network(args.network, row, seed).to(device)
+        model = network(args.network, row, seed, places=args.task == "double").to(device)
         title = f"{number}/{len(missing)} {row}, seed {seed}"
         losses = train(model, training, seed, settings, title)
         result = {
             "row": row,
             "seed": seed,
             "settings": settings,
-            "command": f"python scripts/experiments/context_probe.py --network {args.network} --rows {row} "
+            "command": f"python scripts/experiments/context_probe.py {asked}--network {args.network} --rows {row} "
             f"--seeds {seed} --chunk-size {args.chunk_size:g} --steps {args.steps} --scenes {args.scenes}",
             "commit": commit(),
             "device": str(device),
@@ -209,34 +241,42 @@ def run_all(args: argparse.Namespace) -> None:
             "seconds": round(time.perf_counter() - started),
         }
         write_result(file, result)
-        near = score_kinds.scores(result["kinds"])[KIND]
-        print(f"{row}, seed {seed}: loss {losses[-1]:.3f}, right {near['right']:.3f}, {result['seconds']} s -> {file}")
+        right = score_kinds.scores(result["kinds"])[args.task]["right"]
+        print(f"{row}, seed {seed}: loss {losses[-1]:.3f}, right {right:.3f}, {result['seconds']} s -> {file}")
     results = [json.loads(file.read_text()) for file in sorted((ROOT / args.results).glob("*-seed*.json"))]
     write_report(args.report, results)
 
 
-def read_rooms(data: Path, scans: Path, split: str) -> list[Room]:
-    """The rooms of a split that have annotated objects of the kind asked for."""
+def read_rooms(data: Path, scans: Path, split: str, kind: str) -> list[Room]:
+    """The rooms of a split that have annotated objects of a kind."""
     rooms, files = [], scene_files(data, read_manifest(data), [split])
     for file in tqdm(files, desc=f"reading {split}", unit="room", disable=None):
         points, label = file.read_points(("colour",))
         owner, things = score_kinds.objects_of_pairs(scans / "scans" / file.name)
-        things = [thing for thing in things if thing["kind"] == KIND]
+        things = [thing for thing in things if thing["kind"] == kind]
         asked = np.isin(owner, [thing["objectId"] for thing in things])
         kept = np.flatnonzero(label > 0)  # as in training: what is not annotated is dropped
         if asked[kept].any():
             classes = SCANNET20.class_of[label[kept]].astype(np.int64)
-            rooms.append(Room(points[kept], owner[kept], classes, things, asked[kept]))
+            room = Room(points[kept], owner[kept], classes, things, asked[kept])
+            rooms.append(replace(room, middles=middles_of_pairs(room)) if kind == "double" else room)
     return rooms
 
 
-def network(name: str, row: str, seed: int) -> nn.Module:
+def middles_of_pairs(room: Room) -> np.ndarray:
+    """Of each pair that is asked for, the middle of its objects: (pairs, 2)."""
+    ids = [[thing["objectId"] for thing in room.things if thing["pair"] == pair] for pair in PAIRS]
+    found = [room.points[np.isin(room.owner, of_pair), :2] for of_pair in ids]
+    return np.stack([(xy.min(0) + xy.max(0)) / 2 for xy in found if len(xy)])
+
+
+def network(name: str, row: str, seed: int, places: bool = False) -> nn.Module:
     """A network with weights drawn from `seed`; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]), mock.patch.dict(CONTEXTS, mean=MeanContext):
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         config = PointNet2Config(SCANNET20.num_classes, extra_channels=channels_of(["colour"]), **ROWS[row][1])
         if name == "layer":
-            return LayerAlone(build_context(config, CHANNELS, latent_nodes=config.latent_nodes[0]))
+            return LayerAlone(build_context(config, CHANNELS, latent_nodes=config.latent_nodes[0]), places)
         model = PointNet2(replace(config, context="none"))
         for level, latent_nodes in enumerate(config.latent_nodes, start=1):  # drawn last: the rest is equal in all rows
             channels = model.get_submodule(f"sa{level}").out_channels
@@ -245,13 +285,22 @@ def network(name: str, row: str, seed: int) -> nn.Module:
 
 
 def chunk(room: Room, rng: np.random.Generator, size: float, num_points: int) -> tuple[np.ndarray, ...]:
-    """A chunk around a vertex of an asked object: points (N, 6), classes (N,), and whether the loss counts it (N,)."""
-    centre = room.points[rng.choice(np.flatnonzero(room.asked)), :2]
-    distance = np.maximum(np.abs(room.points[:, 0] - centre[0]), np.abs(room.points[:, 1] - centre[1]))  # (V,)
-    index = rng.choice(np.flatnonzero(distance <= size / 2 + CONTEXT), size=num_points)
+    """A chunk around what is asked for: points (N, 6), classes (N,), and whether the loss counts it (N,)."""
+    if room.middles is None:
+        centre = room.points[rng.choice(np.flatnonzero(room.asked)), :2]
+    else:
+        centre = rng.choice(room.middles)
+    index, core = draw_around(room, centre, rng, size, num_points)
     points = room.points[index]
     points[:, :3] = augment.rotate_about_z(points[:, :3], rng.uniform(0, 2 * np.pi))
-    return points, room.classes[index], room.asked[index] & (distance[index] <= size / 2)
+    return points, room.classes[index], room.asked[index] & core
+
+
+def draw_around(room: Room, centre: np.ndarray, rng, size: float, num_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices drawn from a chunk around a place (2,), and whether they are in its core: (N,) each."""
+    distance = np.maximum(np.abs(room.points[:, 0] - centre[0]), np.abs(room.points[:, 1] - centre[1]))  # (V,)
+    index = rng.choice(np.flatnonzero(distance <= size / 2 + CONTEXT), size=num_points)
+    return index, distance[index] <= size / 2
 
 
 def train(model: nn.Module, rooms: list[Room], seed: int, settings: dict, title: str) -> list[float]:
@@ -281,19 +330,38 @@ def train(model: nn.Module, rooms: list[Room], seed: int, settings: dict, title:
 
 @torch.inference_mode()
 def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Counts:
-    """Counts over the core points drawn from the tiles of every room, as pn2-wholescene draws them."""
+    """Counts over the core points drawn from the tiles of every room, as pn2-wholescene draws them, or, of doubles,
+    from chunks around them."""
     device, counts = next(model.parameters()).device, score_kinds.no_counts()
     model.eval()
     for number, room in enumerate(tqdm(rooms, desc="scoring", unit="room", leave=False, disable=None)):
         rng = np.random.default_rng(number)
-        for draw in tile_crops(room.points[:, :3], rng, settings["points"], settings["chunk_size"]):
-            core = draw.index[draw.core]
+        cut = settings["chunk_size"], settings["points"]
+        if room.middles is None:
+            draws = ((draw.index, draw.core) for draw in tile_crops(room.points[:, :3], rng, cut[1], cut[0]))
+        else:
+            draws = (draw_around(room, middle, rng, *cut) for middle in np.repeat(room.middles, DRAWS, 0))
+        for index, in_core in draws:
+            core = index[in_core]
             if room.asked[core].any():
-                logits = model(torch.from_numpy(room.points[draw.index]).unsqueeze(0).to(device))[0]  # (N, 21)
-                answers = logits.argmax(1).cpu().numpy()[draw.core]
+                logits = model(torch.from_numpy(room.points[index]).unsqueeze(0).to(device))[0]  # (N, 21)
+                answers = logits.argmax(1).cpu().numpy()[in_core]
                 for thing in room.things:
                     score_kinds.count_answers(thing, answers[room.owner[core] == thing["objectId"]], counts)
     return counts
+
+
+def task_of(settings: dict) -> str:
+    return settings.get("task", "near")
+
+
+def possible(settings: dict) -> dict[str, float]:
+    """What one could know -> the accuracy that it allows, for the settings and oracles of a group."""
+    task = task_of(settings)
+    oracles = {
+        what: oracle_of(settings["oracles"], name, settings["chunk_size"]) for name, what in TASKS[task].known.items()
+    }
+    return {what: of_kind[task] for what, of_kind in oracles.items()}
 
 
 def grouped(results: list[dict]) -> list[tuple[dict, dict[str, list[dict]]]]:
@@ -305,20 +373,22 @@ def grouped(results: list[dict]) -> list[tuple[dict, dict[str, list[dict]]]]:
     for group in groups.values():
         scores = {row: [] for row in ROWS if row in {result["row"] for result in group}}
         for result in group:
-            scores[result["row"]].append(score_kinds.scores(result["kinds"])[KIND])
+            scores[result["row"]].append(score_kinds.scores(result["kinds"])[task_of(result["settings"])])
         found.append((group[0]["settings"] | {"oracles": group[0]["oracles"]}, scores))
-    return found
+    return sorted(found, key=lambda group: list(TASKS).index(task_of(group[0])))
 
 
 def write_report(path: Path, results: list[dict]) -> None:
     """Put the tables and the picture of the results into the report, between its two marks."""
     picture = path.with_name("context_probe.png")
     lines = [
-        f"![Right on near objects by layer, a mark a run; dashed: what one could know]({picture.name})",
+        f"![Right on the objects asked for by layer, a mark a run; dashed: what one could know]({picture.name})",
         "",
     ]
     groups = grouped(results)
-    for settings, scores in groups:
+    for number, (settings, scores) in enumerate(groups):
+        if task_of(settings) == "double" and (number == 0 or task_of(groups[number - 1][0]) == "near"):
+            lines += ["### Two look-alikes side by side", ""]
         lines += [*_table(settings, scores), ""]
     put_between(path, BEGIN, END, "\n".join(lines))
     draw(picture, groups)
@@ -330,7 +400,7 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
         f"{BATCH_SIZE}; {settings['scenes']} rooms, a quarter of them scored:",
         "",
     ]
-    header = [f"{KIND} objects, %", "seeds", "right"]
+    header = [f"{task_of(settings)} objects, %", "seeds", "right"]
     header += [f"difference to {title} (smallest that shows)" for title in COMPARED.values()]
     lines += table_head([*header, "told apart"])
     for row, runs in scores.items():
@@ -340,14 +410,14 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
             comparable = row != other and min(len(values), len(base)) > 1
             cells.append(difference(values, base) if comparable else "")
         lines.append(table_line([*cells, mean_and_deviation([run["told apart"] for run in runs])]))
-    for oracle, known in ORACLES.items():
-        possible = oracle_of(settings["oracles"], oracle, settings["chunk_size"])[KIND]
-        lines.append(table_line([f"possible, knowing {known}", "", percent(possible), *[""] * len(COMPARED), ""]))
+    for known, accuracy in possible(settings).items():
+        lines.append(table_line([f"possible, knowing {known}", "", percent(accuracy), *[""] * len(COMPARED), ""]))
     return lines
 
 
 def _title(settings: dict) -> str:
-    return f"{NETWORKS[settings['network']].title}, chunks of {settings['chunk_size']:g} m"
+    where = "" if task_of(settings) == "near" else "two doubles, "
+    return f"{NETWORKS[settings['network']].title}, {where}chunks of {settings['chunk_size']:g} m"
 
 
 def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
@@ -357,15 +427,17 @@ def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
     for axis, (settings, scores) in zip(axes, groups, strict=True):
         for place, runs in enumerate(scores.values()):
             axis.plot([place] * len(runs), [100 * run["right"] for run in runs], "oC0", alpha=0.6)
-        for number, (oracle, known) in enumerate(list(ORACLES.items())[:2]):
-            possible = 100 * oracle_of(settings["oracles"], oracle, settings["chunk_size"])[KIND]
-            axis.axhline(possible, color=f"C{number + 1}", linestyle="--", label=f"possible, knowing {known}")
+        for known, accuracy in possible(settings).items():
+            if known != ORACLES["room"]:
+                line = {"color": f"C{1 + DRAWN.index(known)}", "linestyle": "--"}
+                axis.axhline(100 * accuracy, label=f"possible, knowing {known}", **line)
         titles = [ROWS[row][0].replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}") for row in scores]
         axis.set_xticks(range(len(scores)), [textwrap.fill(title, 10) for title in titles], fontsize="small")
         axis.set(title=_title(settings), xlim=(-0.5, len(scores) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)
-    axes[0].set_ylabel(f"right on {KIND} objects, %")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    axes[0].set_ylabel("right on the objects asked for, %")
+    labelled = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=90)
 
 

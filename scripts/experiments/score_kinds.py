@@ -4,7 +4,7 @@ r"""How right a prediction is on the look-alike objects of generated rooms, by w
         --predictions runs/x/eval/val-1a2b3c4d/predictions
 
 --predictions is what eval_scannet.py --predictions writes. Over the annotated vertices of these objects, for each kind
-(local, near, room; data/rooms/rooms.py says what they are):
+(local, near, room, double; data/rooms/rooms.py says what they are):
 
 right        right / all vertices
 answered     answered with a class of the object's pair / all: where that is small, the network does not know the pair
@@ -26,12 +26,16 @@ from data.labels import SCANNET20
 from data.rooms.objects import PAIRS
 from data.scannet import scan_files
 
-KINDS = ("local", "near", "room")
+KINDS = ("local", "near", "room")  # of all plain rooms; those made with --doubles have that kind too
 Counts = dict[str, dict[str, dict[str, list[int]]]]  # kind -> pair -> class -> vertices, answered, right
 
 
 def no_counts() -> Counts:
-    return {kind: {pair: {name: [0, 0, 0] for name in PAIRS[pair].classes} for pair in PAIRS} for kind in KINDS}
+    return {kind: _no_pairs() for kind in KINDS}
+
+
+def _no_pairs() -> dict[str, dict[str, list[int]]]:
+    return {pair: {name: [0, 0, 0] for name in PAIRS[pair].classes} for pair in PAIRS}
 
 
 def objects_of_pairs(folder: Path) -> tuple[np.ndarray, list[dict]]:
@@ -51,7 +55,7 @@ def count_answers(thing: dict, answers: np.ndarray, counts: Counts) -> None:
     members = [SCANNET20.names.index(name) for name in PAIRS[thing["pair"]].classes]
     right = answers == SCANNET20.names.index(thing["class"])
     found = len(answers), np.isin(answers, members).sum(), right.sum()
-    total = counts[thing["kind"]][thing["pair"]][thing["class"]]
+    total = counts.setdefault(thing["kind"], _no_pairs())[thing["pair"]][thing["class"]]
     total[:] = np.add(total, found).tolist()
 
 
@@ -116,13 +120,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     found = scores(counts)
-    print(f"{'':18}" + "".join(f"{kind:>8}" for kind in KINDS))
+    print(f"{'':18}" + "".join(f"{kind:>8}" for kind in found))
     for name in found["near"]:
-        values = [found[kind][name] for kind in KINDS]
+        values = [found[kind][name] for kind in found]
         texts = ["-" if value is None else f"{value}" if name == "vertices" else f"{value:.3f}" for value in values]
         print(f"{name:18}" + "".join(f"{text:>8}" for text in texts))
     for name, accuracy in report["oracles"].items():
-        print(f"{name + ' oracle':18}" + "".join(f"{accuracy.get(kind, float('nan')):8.3f}" for kind in KINDS))
+        print(f"{name + ' oracle':18}" + "".join(f"{accuracy.get(kind, float('nan')):8.3f}" for kind in found))
     return 0
 
 

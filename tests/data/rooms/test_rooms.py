@@ -12,12 +12,15 @@ from data.rooms.meshes import SMALLEST_SEGMENT, box_mesh, part_mesh, seen_faces,
 from data.rooms.objects import COMPANIONS, CUES, FURNITURE, PAIRS, ROOM_TYPES, Box
 from data.rooms.raw_layout import annotate
 from data.rooms.rooms import (
+    DOUBLE_CLASSES,
+    DOUBLE_MARGIN,
     FAR,
     NEAR,
     NYU40,
     SHARES,
     SHELL,
     TELLING_COLOURS,
+    TILES,
     class_shares,
     oracles,
     plan_room,
@@ -151,6 +154,78 @@ def test_shuffling_permutes_labels_within_pairs_and_nothing_else(plans):
                 assert a is b
     assert changed > 40
     assert {p: sorted(n) for p, n in pooled.items()} == {p: sorted(n) for p, n in pooled_after.items()}
+
+
+# doubles
+
+
+@pytest.fixture(scope="module")
+def plans_with_doubles():
+    return [plan_room(0, split, i, doubles=True) for split in ("train", "val") for i in range(15)]
+
+
+def nearest(points, item):
+    """Metres on the floor from points (P, 2) to the item: (P,)."""
+    return np.hypot(*np.maximum(np.maximum(item.low[:2] - points, points - item.high[:2]), 0).T)
+
+
+def test_doubles_stand_in_one_chunk_each_nearer_to_its_companion(plans_with_doubles):
+    left, found = {}, 0
+    for plan in plans_with_doubles:
+        doubles = [item for item in plan.items if item.kind == "double"]
+        assert sorted(item.pair for item in doubles) in (
+            ["rectangle"] * 2 + ["tall"] * 2,
+            ["rectangle"] * 2,
+            ["tall"] * 2,
+        )
+        for a, b in zip(doubles[::2], doubles[1::2], strict=True):
+            assert a.pair == b.pair and {a.name, b.name} == set(DOUBLE_CLASSES[a.pair])
+            assert a.boxes == b.boxes and np.allclose(np.sort(a.high - a.low), np.sort(b.high - b.low))  # one look
+            middle = (np.minimum(a.low, b.low) + np.maximum(a.high, b.high)) / 2
+            for item, other in ((a, b), (b, a)):
+                own, others = plan.items[item.companion], plan.items[other.companion]
+                assert own.name == COMPANIONS[item.name]
+                grid = (
+                    item.low[:2]
+                    + np.stack(np.meshgrid(*[np.linspace(0, 1, 9)] * 2), -1).reshape(-1, 2) * (item.high - item.low)[:2]
+                )
+                assert (nearest(grid, own) < nearest(grid, others)).all()
+                centre = (item.low + item.high)[None, :2] / 2
+                assert nearest(centre, own) + DOUBLE_MARGIN <= nearest(centre, others) + 1e-6
+                for corner in (item.low, item.high, own.low, own.high):
+                    assert np.hypot(*(corner - middle)[:2]) <= TILES["large chunk"] / 2 + 1e-6
+                rivals = [i for i in plan.items if i.name in {COMPANIONS[c] for c in DOUBLE_CLASSES[item.pair]}]
+                assert all(apart(item, i) >= FAR - 1e-6 for i in rivals if i is not own and i is not others)
+            left.setdefault(a.pair, []).append(a.name)
+            found += 1
+    assert found > 50
+    assert all(0.2 < names.count(names[0]) / len(names) < 0.8 for names in left.values())  # either may be on the left
+
+
+def test_doubles_stand_in_the_room_and_not_in_each_other(plans_with_doubles):
+    test_things_stand_in_the_room_and_not_in_each_other(plans_with_doubles)
+
+
+def test_of_doubles_only_positions_tell(plans_with_doubles, tmp_path):
+    plan = plans_with_doubles[-1]
+    known = oracles([write_room(plan, tmp_path)], shuffled=False)
+    assert known["around"] == {"double": 1.0}
+    assert known["unplaced"] == {"double": known["local"]["double"]} and known["local"]["double"] < 0.8
+    objects = json.loads((tmp_path / plan.name / f"{plan.name}.kinds.json").read_text())["objects"]
+    doubles = [o for o in objects if o["kind"] == "double"]
+    assert len(doubles) == 4
+    for o in doubles:
+        assert o["companion"] is None or objects[o["companion"]]["class"] == COMPANIONS[o["class"]]
+
+
+def test_doubles_are_of_style_plain(tmp_path):
+    with pytest.raises(ValueError, match="doubles are for style plain"):
+        make_dataset(tmp_path / "scanned", scenes=2, style="scanned", doubles=True)
+    with pytest.raises(FileExistsError, match="wanted.*'doubles': True"):
+        (tmp_path / "plain").mkdir()
+        arguments = {"scenes": 2, "seed": 0, "shuffle_labels": False, "telling_colours": False}
+        (tmp_path / "plain" / "synthetic.json").write_text(json.dumps({"finished": True, "arguments": arguments}))
+        make_dataset(tmp_path / "plain", scenes=2, doubles=True)
 
 
 # the mesher

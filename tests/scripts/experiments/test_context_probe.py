@@ -8,6 +8,7 @@ import torch
 from data.labels import SCANNET20
 from data.rooms.rooms import TELLING_COLOURS
 from models.latentgnn import LatentGNN
+from models.mean_feature import MeanFeature
 from scripts import make_synthetic, preprocess_scannet
 from scripts.experiments import context_probe
 
@@ -37,7 +38,7 @@ def test_a_chunk_is_around_an_asked_object_and_counts_it_alone(room):
 
 def test_the_mean_context_tells_every_point_the_same():
     model = context_probe.network("whole", "mean", seed=0)
-    assert isinstance(model.context4, context_probe.MeanContext)
+    assert isinstance(model.context4, MeanFeature)
     assert torch.equal(model.context2(torch.ones(1, 3, 128)), torch.ones(1, 3, 128))  # as the others at their start
     torch.nn.init.normal_(model.context1.linear.weight)
     x = torch.randn(2, 9, 64)
@@ -147,3 +148,73 @@ def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypat
     assert "One layer alone, chunks of 1.5 m and 512 points, 16 of them" in text and "chunks of 3 m" in text
     assert (tmp_path / "context_probe.png").stat().st_size > 10_000
     assert text.count("| no context | 2 |") == 2 and text.count("| LatentGNN, K = 1 | 2 |") == 1
+    assert "task" not in result["settings"] and "--task" not in result["command"]
+
+    arguments[arguments.index("--data") + 1] = str(tmp_path / "doubles")
+    assert context_probe.main([*arguments, "--task", "double", "--chunk-size", "1.5"]) == 1
+    assert "chunks of 3 m, not 1.5" in capsys.readouterr().err
+    assert context_probe.main([*arguments, "--task", "double", "--rows", "mean"]) == 0
+    result = json.loads((tmp_path / "results" / "double-layer-3m-mean-seed1.json").read_text())
+    assert result["settings"]["task"] == "double" and "--task double" in result["command"]
+    assert sum(n for pair in result["kinds"]["double"].values() for n, *_ in pair.values()) > 0
+    assert result["oracles"]["around"]["double"] == 1.0
+    before, after = report.read_text().split("### Two look-alikes side by side")
+    assert before.count("| no context | 2 |") == 2 and after.count("| mean feature | 2 |") == 1
+    assert "| possible, knowing the chunk without positions |" in after
+
+
+class ByColour(torch.nn.Module):
+    """Answers of a function of a cloud (N, 6), a class's name for every point."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.one_hot, self.answer = torch.nn.Parameter(torch.eye(21)), answer
+
+    def forward(self, points):
+        names = self.answer(points[0].numpy())
+        return self.one_hot[[SCANNET20.names.index(name) for name in names]].unsqueeze(0)
+
+
+def test_doubles_are_right_by_the_nearest_companion_and_half_right_by_one_answer():
+    """A bookshelf at x = 2 and a cabinet at x = 3, with books and a suitcase in front of them, and a wall far away."""
+    x, y = np.repeat(np.float32([2, 3, 2, 3, 9]), 100), np.repeat(np.float32([1, 1, 1.5, 1.5, 9]), 100)
+    looks = np.repeat(["any tall", "any tall", "books", "suitcase", "wall"], 100)
+    points = np.zeros((500, 6), np.float32)
+    points[:, 0], points[:, 1] = x, y
+    points[:, 3:] = np.array([TELLING_COLOURS[look] for look in looks]) / 255
+    owner = np.repeat([1, 2, 3, 4, -1], 100)
+    names = np.repeat(["bookshelf", "cabinet", "otherfurniture", "otherfurniture", "wall"], 100)
+    classes = np.array([SCANNET20.names.index(name) for name in names])
+    things = [
+        {"objectId": i, "class": name, "pair": "tall", "kind": "double"}
+        for i, name in ((1, "bookshelf"), (2, "cabinet"))
+    ]
+    room = context_probe.Room(points, owner, classes, things, np.isin(owner, (1, 2)))
+    room.middles = context_probe.middles_of_pairs(room)
+    assert room.middles.tolist() == [[2.5, 1.0]]
+    chunk, _, counted = context_probe.chunk(room, np.random.default_rng(0), 3.0, 400)
+    assert chunk.shape == (400, 6) and 0.4 < counted.mean() < 0.6  # of four objects two, and no wall
+
+    def nearest(cloud):
+        look = context_probe.look_of(torch.from_numpy(cloud[:, 3:])).numpy()
+        of = {name: cloud[look == list(TELLING_COLOURS).index(name), :2] for name in ("books", "suitcase")}
+        assert all(len(xy) for xy in of.values()) and len(cloud) == 400  # a chunk holds both
+        books, suitcase = (np.hypot(*(cloud[:, None, :2] - xy).T).min(0) for xy in of.values())
+        return np.where(books < suitcase, "bookshelf", "cabinet")
+
+    for answer, right in ((nearest, 1.0), (lambda cloud: ["cabinet"] * len(cloud), 0.5)):
+        counts = context_probe.score(ByColour(answer), [room], {"chunk_size": 3.0, "points": 400})
+        found = context_probe.score_kinds.scores(counts)["double"]
+        assert found["right"] == pytest.approx(right, abs=0.05 if right < 1 else 0)
+        assert found["told apart"] == (1.0 if right == 1 else 0.0)
+
+
+@pytest.mark.parametrize("row", context_probe.TASKS["double"].rows)
+def test_a_layer_alone_knows_places_where_they_decide(row):
+    model = context_probe.network("layer", row, seed=3, places=True).eval()
+    points = torch.rand(1, 40, 6, generator=torch.Generator().manual_seed(0))
+    points[..., 3:] = 0.0
+    with torch.inference_mode():
+        logits, moved = model(points), model(points + torch.tensor([5.0, -2.0, 0, 0, 0, 0]))
+    assert not torch.allclose(logits[0, 0], logits[0, 1])
+    torch.testing.assert_close(logits, moved, atol=1e-4, rtol=1e-4)  # from the middle of the points
