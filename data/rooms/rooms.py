@@ -395,8 +395,8 @@ def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
 
 def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
     """Vertices by nyu40 id, and for each object of a pair its views: of the whole room, and of the evaluation's tiles
-    of the sizes that TILES names; of doubles also "around", of the large chunk around the
-    two, and "unplaced", of the same without positions: there a companion tells nothing if the other's is seen too.
+    of the sizes that TILES names; of doubles also "around", of the large chunk around the two, and "unplaced", of the
+    same without positions: there a companion tells nothing if the other's is seen too.
 
     A view is: rightly annotated vertices of the object in the tile; whether its companion is seen in tile and context;
     the types of room that can hold all that is seen there.

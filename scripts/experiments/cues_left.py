@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data.chunks import thin
 from data.rooms.meshes import WAVE_RMS
 from data.rooms.objects import CUES, Box
-from data.rooms.rooms import SHELL, Item, Plan, mesh_room, plan_room
+from data.rooms.rooms import SHELL, TURNS, Item, Plan, mesh_room, plan_room
 from training.arguments import whole_number
 
 OUT = WAVE_RMS  # m: the drift of a plain scan
@@ -69,7 +69,7 @@ def cue_points(plan: Plan, spacings: list[float]) -> list[tuple[str, tuple[int, 
 
 def in_frame(xyz: np.ndarray, item: Item) -> np.ndarray:
     """(n, 3) m in the object's own frame, as Box has it."""
-    cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[item.turn]
+    cos, sin = TURNS[item.turn]
     rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
     return (xyz - (item.low + item.high) / 2) @ rotation.T + size_of(item) / 2
 
