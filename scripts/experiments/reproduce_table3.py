@@ -1,4 +1,4 @@
-"""The four networks of the paper's Table 3 on generated rooms, several seeds each: docs/results/table3.md.
+"""The networks of the paper's Table 3 on generated rooms, several seeds each: docs/results/table3.md.
 
     python scripts/experiments/reproduce_table3.py                            # everything that is not done yet: hours
     python scripts/experiments/reproduce_table3.py --rows pointnet2 --seeds 0 --sets synthetic
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from data.atomic_write import replacing
-from data.chunks import CHUNK_SIZE, POINTS_PER_CHUNK
+from data.chunks import CHUNK_SIZE
 from data.datasets import WholeScenes, scene_files
 from data.labels import SCANNET20
 from data.scenes import read_manifest
@@ -42,8 +42,10 @@ ROWS = {  # flags of train_scannet.py, as run
     "latentgnn_k1": "--model latentgnn --kernels 1",
     "non_local": "--model non_local",
     "latentgnn_k3": "--model latentgnn --kernels 3",
+    "mean_feature": "--model mean_feature",  # not in the paper: what any context layer has to beat
 }
-ROUNDS = (("pointnet2", "latentgnn_k1"), ("non_local", "latentgnn_k3"))  # all sets and seeds of a round, then the next
+ROUNDS = (("pointnet2", "latentgnn_k1"), ("non_local", "latentgnn_k3"), ("mean_feature",))  # all sets and seeds of each
+PAPER = [row for row in ROWS if row != "mean_feature"]
 SETS = {"synthetic": "", "control": " --shuffle-labels"}  # flags of make_synthetic.py
 BUDGET = {  # the defaults: of every run alike
     "scenes": 128,
@@ -52,17 +54,18 @@ BUDGET = {  # the defaults: of every run alike
     "bn_momentum": 0.1,
     "decay_every": DECAY_EVERY,
     "chunk_size": CHUNK_SIZE,
+    "flags": "",  # more of train_scannet.py's; they win
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=PAPER)
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     for name, value in BUDGET.items():
-        convert = float if isinstance(value, float) else whole_number(1)
-        parser.add_argument("--" + name.replace("_", "-"), type=convert, default=value, help=f"default {value}")
+        convert = whole_number(1) if isinstance(value, int) else type(value)
+        parser.add_argument("--" + name.replace("_", "-"), type=convert, default=value, help=f"default {value!r}")
     parser.add_argument("--data", type=Path, default=Path("datasets/table3"), help="where the rooms are made")
     parser.add_argument("--runs", type=Path, default=Path("runs/table3"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="one JSON file a finished run")
@@ -82,7 +85,7 @@ def run_all(args: argparse.Namespace) -> None:
     plan = [(name, row, seed) for rows, name, seed in runs for row in rows if row in args.rows]
     files = {run: ROOT / args.results / f"{run[0]}-{run[1]}-seed{run[2]}.json" for run in plan}
     for run, file in files.items():
-        if file.exists() and (found := json.loads(file.read_text())["budget"]) != budget:
+        if file.exists() and (found := budget_of(json.loads(file.read_text()))) != budget:
             raise ValueError(f"{file} has the budget {found}, not {budget}: give that one, or another --results")
         print(f"{'done' if file.exists() else 'to do':8}{run[0]:12}{run[1]:14}seed {run[2]}")
     for number, (run, file) in enumerate(files.items(), start=1):
@@ -90,6 +93,11 @@ def run_all(args: argparse.Namespace) -> None:
             print(f"\n=== run {number} of {len(files)}: {run[1]} on the {run[0]} set, seed {run[2]}", flush=True)
             write_result(file, train_and_score(args, budget, *run))
             print(f"result: {file}")
+
+
+def budget_of(result: dict) -> dict:
+    """Of a finished run; older files know of no further flags."""
+    return {"flags": BUDGET["flags"]} | result["budget"]
 
 
 def write_result(file: Path, result: dict) -> None:
@@ -106,7 +114,7 @@ def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str,
         *room_commands(scans, data, f"--scenes {args.scenes}{SETS[name]}"),
         f"train_scannet.py --data {data} --out {out} {ROWS[row]} --seed {seed} --epochs {args.epochs} "
         f"--batch-size {args.batch_size} --bn-momentum {args.bn_momentum} --decay-every {args.decay_every} "
-        f"--chunk-size {args.chunk_size} --validate-every 0 --resume auto",
+        f"--chunk-size {args.chunk_size} --validate-every 0 --resume auto {args.flags}".strip(),
         f"eval_scannet.py --checkpoint {out}/checkpoints/last.pt --data {data} --predictions",
     ]
     folder = ROOT / out
@@ -138,7 +146,7 @@ def train_and_score(args: argparse.Namespace, budget: dict, name: str, row: str,
         "environment": {key: value for key, value in environment.items() if key != "command"},
         **complexity.count(model.config),
         "steps": sum(entry["part"] == "step" for entry in entries),
-        "seconds_per_step": round(args.batch_size * POINTS_PER_CHUNK / speed, 4),
+        "seconds_per_step": round(args.batch_size * config["points"] / speed, 4),
         "loss": [round(entry["loss"], 4) for entry in epochs],
         "scores": json.loads((evaluation / "results.json").read_text()),
         "kinds": score_kinds.count_predictions(ROOT / scans, evaluation / "predictions"),

@@ -27,15 +27,17 @@ from scripts.experiments import score_kinds
 
 class Row(NamedTuple):
     title: str
-    paper: tuple[float, float, float, float]  # Table 3: pixel, voxel, class pixel and class voxel accuracy, %
+    paper: tuple[float, ...] = ()  # Table 3: pixel, voxel, class pixel and class voxel accuracy, %
 
 
 ROWS = {
     "pointnet2": Row("PointNet++ SSG", (81.5, 83.2, 51.7, 53.1)),
+    "mean_feature": Row("+ mean feature"),
     "non_local": Row("+ non-local block", (82.3, 84.0, 53.1, 54.5)),
     "latentgnn_k1": Row("+ LatentGNN, K = 1", (82.6, 84.2, 53.2, 54.6)),
     "latentgnn_k3": Row("+ LatentGNN, K = 3", (83.7, 85.2, 56.0, 57.6)),
 }
+BASES = ("pointnet2", "mean_feature")  # what the others are compared with
 SETS = ("synthetic", "control")
 DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
 ORACLES = {"local": "the object alone", "tile": "all of a tile", "room": "all of the room"}  # what one could know
@@ -46,10 +48,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "docs/results")
     parser.add_argument("--report", type=Path, default=ROOT / "docs/results/table3.md", help="where the tables are put")
+    paired = "differences seed by seed: rows of one seed start from the same weights and see the same chunks"
+    parser.add_argument("--paired", action="store_true", help=paired)
     args = parser.parse_args(argv)
     try:
         results = read_results(args.results)
-        write_report(args.report, results)
+        write_report(args.report, results, args.paired)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -67,10 +71,10 @@ def read_results(folder: Path) -> list[dict]:
     return sorted(results, key=lambda run: (SETS.index(run["set"]), list(ROWS).index(run["row"]), run["seed"]))
 
 
-def write_report(path: Path, results: list[dict]) -> None:
+def write_report(path: Path, results: list[dict], paired: bool = False) -> None:
     """Put the tables and the picture of `results` into the report, between its two marks; the rest is left as it is."""
-    picture = path.with_name("table3.png")
-    put_between(path, BEGIN, END, tables(results, picture.name))
+    picture = path.with_suffix(".png")
+    put_between(path, BEGIN, END, tables(results, picture.name, paired))
     if results:
         draw(picture, results)
 
@@ -90,7 +94,7 @@ def put_between(path: Path, begin: str, end: str, content: str) -> None:
         temporary.write_text(f"{before}{begin}\n\n{content}\n{end}{after}")
 
 
-def tables(results: list[dict], picture: str) -> str:
+def tables(results: list[dict], picture: str, paired: bool = False) -> str:
     """Markdown: what was run, the scores of each set, the differences, what the layers do, and the paper's table."""
     if not results:
         return "No run is finished.\n"
@@ -100,14 +104,15 @@ def tables(results: list[dict], picture: str) -> str:
         f"{len(results)} finished runs. {budget['scenes']} generated rooms, a quarter of them for validation; "
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
         f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, both schedules "
-        f"stepped every {budget['decay_every']:,} chunks, chunks of {budget['chunk_size']:g} m, else the defaults; "
-        "`last.pt`.",
+        f"stepped every {budget['decay_every']:,} chunks, chunks of {budget['chunk_size']:g} m, "
+        + (f"`{budget['flags']}`, which win, " if budget.get("flags") else "")
+        + f"else the defaults; `last.pt`.{' Differences are seed by seed.' * paired}",
         "",
         f"![Three scores of every run, by network and set]({picture})",
         "",
     ]
     for name, of_set in grouped(results, "set").items():
-        lines += [f"### The {name} set", "", *_scores(of_set), ""]
+        lines += [f"### The {name} set", "", *_scores(of_set, paired), ""]
         commonest = of_set[0]["scores"]["voxel_accuracy_majority"]
         lines += [f"Always the commonest class: voxel accuracy {percent(commonest)}.", ""]
     rows = grouped(results, "row")
@@ -127,14 +132,20 @@ def scores(run: dict) -> dict[str, float | None]:
     }
 
 
-def _scores(results: list[dict]) -> list[str]:
-    """Of one set: scores by line; networks, differences to PointNet++ and what the oracles know by column."""
+def _scores(results: list[dict], paired: bool) -> list[str]:
+    """Of one set: scores by line; networks, differences to BASES and what the oracles know by column."""
     rows, size = grouped(results, "row"), results[0]["budget"]["chunk_size"]
     found = {row: [scores(run) for run in runs] for row, runs in rows.items()}
-    base = rows.get("pointnet2", [])
-    compared = [row for row in rows if row != "pointnet2" and min(len(rows[row]), len(base)) > 1]
+    seeds = {row: [run["seed"] for run in runs] for row, runs in rows.items()}
+    compared = [
+        (row, base)
+        for base in BASES
+        for row in rows
+        if base in rows and list(rows).index(row) > list(rows).index(base)
+        if min(len(seeds[row]), len(seeds[base])) > 1 and (seeds[row] == seeds[base] or not paired)
+    ]
     header = [f"{ROWS[row].title}, {len(runs)} seed{'s' * (len(runs) > 1)}" for row, runs in rows.items()]
-    header += [f"{ROWS[row].title}: difference (smallest that shows)" for row in compared]
+    header += [f"{ROWS[row].title}: to {ROWS[base].title} (smallest that shows)" for row, base in compared]
     header += [f"possible, knowing {known}" for known in ORACLES.values()]
     lines = table_head(["%, mean ± standard deviation", *header])
     for name in scores(results[0]):
@@ -142,7 +153,7 @@ def _scores(results: list[dict]) -> list[str]:
         if all(value is None for of_row in values.values() for value in of_row):
             continue
         cells = [mean_and_deviation(of_row) for of_row in values.values()]
-        cells += [difference(values[row], values["pointnet2"]) for row in compared]
+        cells += [difference(values[row], values[base], paired) for row, base in compared]
         kind, _, what = name.partition(" objects, ")
         known = results[0]["oracles"] if what in ("right", "decided") else {}
         cells += [percent(oracle_of(known, oracle, size).get(kind)) if known else "" for oracle in ORACLES]
@@ -177,17 +188,18 @@ def _paper() -> list[str]:
     header = ["the paper's Table 3, on ScanNet, %", "pixel", "voxel", "class pixel", "class voxel"]
     lines = ["### The paper", "", *table_head([*header, "voxel, difference", "class voxel, difference"])]
     base = ROWS["pointnet2"].paper
-    for title, paper in ROWS.values():
+    for title, paper in filter(lambda row: row.paper, ROWS.values()):
         differences = [f"{paper[i] - base[i]:+.1f}" for i in (1, 3)]
         lines.append(table_line([title, *paper, *differences]))
     return lines
 
 
-def difference(these: list[float | None], those: list[float | None]) -> str:
+def difference(these: list[float | None], those: list[float | None], paired: bool = False) -> str:
     """Of two sets of seeds, in %: "+1.0 ± 2.3 (3.0)" of `compare`, "-" where a score is missing."""
     if None in these + those:
         return "-"
-    mean, interval, smallest = (100 * value for value in compare(these, those))
+    found = compare_paired(these, those) if paired else compare(these, those)
+    mean, interval, smallest = (100 * value for value in found)
     return f"{mean:+.1f} ± {interval:.1f} ({smallest:.1f})"
 
 
@@ -202,12 +214,26 @@ def compare(these: list[float], those: list[float]) -> tuple[float, float, float
     freedom = n1 + n2 - 2
     s = math.sqrt(((n1 - 1) * statistics.variance(these) + (n2 - 1) * statistics.variance(those)) / freedom)
     error = s * math.sqrt(1 / n1 + 1 / n2)
+    return statistics.mean(these) - statistics.mean(those), *_intervals(error, freedom)
+
+
+def compare_paired(these: list[float], those: list[float]) -> tuple[float, float, float]:
+    """The same of runs that belong together one by one: Student's paired interval, n - 1 degrees of freedom."""
+    differences = [a - b for a, b in zip(these, those, strict=True)]
+    n = len(differences)
+    return statistics.mean(differences), *_intervals(statistics.stdev(differences) / math.sqrt(n), n - 1)
+
+
+def _intervals(error: float, freedom: int) -> tuple[float, float]:
+    """Half the 95 % interval, and the smallest true difference that shows, of a mean with this standard error."""
     t = student_quantile(0.975, freedom)
-    return statistics.mean(these) - statistics.mean(those), t * error, (t + student_quantile(0.8, freedom)) * error
+    return t * error, (t + student_quantile(0.8, freedom)) * error
 
 
 def student_quantile(p: float, freedom: int) -> float:
-    """Of Student's t distribution (Abramowitz and Stegun 26.7.5): within 0.4 % from 4 degrees of freedom on."""
+    """Of Student's t distribution (Abramowitz and Stegun 26.7.5): exact for 2 degrees of freedom, then within 0.4 %."""
+    if freedom == 2:
+        return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
     z = statistics.NormalDist().inv_cdf(p)
     terms = (
         (z**3 + z) / 4,

@@ -81,10 +81,34 @@ def test_one_seed_has_no_deviation_and_no_difference(results):
 
 
 @pytest.mark.parametrize(
-    "p, freedom, quantile", [(0.975, 4, 2.7764), (0.8, 4, 0.9410), (0.975, 6, 2.4469), (0.975, 18, 2.1009)]
+    "p, freedom, quantile",
+    [
+        (0.975, 2, 4.3027),
+        (0.8, 2, 1.0607),
+        (0.975, 4, 2.7764),
+        (0.8, 4, 0.9410),
+        (0.975, 6, 2.4469),
+        (0.975, 18, 2.1009),
+    ],
 )
 def test_student_quantile(p, freedom, quantile):
     assert table3_report.student_quantile(p, freedom) == pytest.approx(quantile, rel=4e-3)
+
+
+def test_differences_by_seed(results):
+    """The same seed is better by 1, 1 and 1 point: the scatter between seeds does not count."""
+    text = table3_report.tables(results, "table3.png", paired=True)
+    assert line(text, "voxel accuracy")[2] == "+1.0 ± 0.0 (0.0)" and "seed by seed" in text
+    assert line(text, "near objects, right")[2].startswith("+22.0 ± 5.0")  # 20, 22, 24: 2 / sqrt(3) x 4.30
+    assert line(table3_report.tables(results[:-1], "", paired=True), "voxel accuracy")[2] == "", "seeds differ"
+
+
+def test_the_mean_feature_is_a_base_too(results):
+    results[3:3] = [result("mean_feature", seed, 0.62 + 0.01 * seed, 50) for seed in range(3)]
+    text = table3_report.tables(results, "table3.png")
+    cells = line(text, "voxel accuracy")
+    assert [cell.split()[0] for cell in cells[3:6]] == ["+2.0", "+1.0", "-1.0"]  # mean, K = 1; K = 1 to the mean
+    assert text.count("| + mean feature |") == 1, "no line among the paper's"
 
 
 def test_comparing_two_sets_of_seeds():
@@ -102,7 +126,7 @@ def test_only_what_is_between_the_marks_is_replaced(results, tmp_path):
         text = report.read_text()
         assert text.startswith("above\n") and text.endswith("\nbelow\n")
         assert "stale" not in text and text.count("### The synthetic set") == 1
-        assert (tmp_path / "table3.png").stat().st_size > 1000
+        assert (tmp_path / "RESULTS.png").stat().st_size > 1000
     report.write_text("no marks")
     with pytest.raises(ValueError, match="RESULTS.md: the table belongs between"):
         table3_report.write_report(report, results)
