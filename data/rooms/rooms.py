@@ -7,7 +7,7 @@ An object of a pair (objects.PAIRS) is of one kind, which a side file of the sca
     near    it carries none; a companion 0.6 to 1.4 m away decides, inside a 1.5 m chunk
     room    only the room's type decides, and nothing nearer than FAR tells it: no 1.5 m chunk can know
     double  only where it is asked for: two stand side by side, of two classes, each with the companion that decides
-            it; the other's companion is DOUBLE_MARGIN farther off, and a 3 m chunk around the two holds all four
+            it; the other's is DOUBLE_MARGIN farther from its middle, and a 3 m chunk around the two holds all four
 
 V vertices, S segments; metres; a plan's frame has a corner of the room at the origin, +z up.
 """
@@ -31,7 +31,7 @@ FAR = 2.7
 NEAR = (0.6, 1.4)
 DOUBLE_CLASSES = {"tall": ("bookshelf", "cabinet"), "rectangle": ("window", "picture")}  # small, companions stand free
 DOUBLE_GAP = (0.2, 0.5)  # m between the two
-DOUBLE_NEAR = (0.1, 0.6)  # m from the front of one to its companion
+DOUBLE_NEAR = (0.1, 0.6)  # m from the front of one to its companion; the first also between the two companions
 DOUBLE_MARGIN = 0.3  # m by which the middle of one is farther from the other's companion than from its own
 DOUBLE_REACH = 1.5  # m from the middle of the two to any corner of the four: half of a large chunk, at any turn
 DOUBLE_TRIES = 500  # about one in 30 fits
@@ -395,8 +395,8 @@ def write_room(plan: Plan, scans: Path, telling_colours: bool = False) -> dict:
 
 def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
     """Vertices by nyu40 id, and for each object of a pair its views: of the whole room, and of the evaluation's tiles
-    of the sizes that TILES names; of doubles also "around", of the large chunk around the two, and "unplaced", of the
-    same without positions: there a companion tells nothing if the other's is seen too.
+    of the sizes that TILES names; of doubles also "around", of the large chunk around the two. Without positions all
+    that is in there tells them no more than the object alone.
 
     A view is: rightly annotated vertices of the object in the tile; whether its companion is seen in tile and context;
     the types of room that can hold all that is seen there.
@@ -410,25 +410,21 @@ def summarise(plan: Plan, xyz, nyu40, owner, rightly) -> dict:
             from_border = np.minimum(offset - t * size, (t + 1) * size - offset)
             windows.append((name, (tile == t).all(1), (from_border >= -CONTEXT).all(1)))
     first, n = len(SHELL), len(SHELL) + len(plan.items)
-    other = other_of_double(plan.items)
-    for i, k in other.items():
+    for i, k in other_of_double(plan.items).items():
         both = (owner == first + i) | (owner == first + k)
         if i < k and both.any():
             middle = (xyz[both, :2].min(0) + xyz[both, :2].max(0)) / 2
             distance, half = np.abs(xyz[:, :2] - middle).max(1), TILES["large chunk"] / 2  # (V,)
             windows.append(("around", both & (distance <= half), distance <= half + CONTEXT))
-    views = [{name: [] for name in ("room", *TILES, "around", "unplaced")} for _ in plan.items]
+    views = [{name: [] for name in ("room", *TILES, "around")} for _ in plan.items]
     for name, core, inside in windows:
         vertices = np.bincount(owner[core & rightly], minlength=n)[first:].tolist()
         seen = np.bincount(owner[inside], minlength=n)[first:] >= SEEN
         types = set(ROOM_TYPES).intersection(*(types_with(o) for o, s in zip(plan.items, seen, strict=True) if s))
-        for i, (item, view, count) in enumerate(zip(plan.items, views, vertices, strict=True)):
+        for item, view, count in zip(plan.items, views, vertices, strict=True):
             if count:
                 has_companion = item.companion is not None and bool(seen[item.companion])
                 view[name].append((count, has_companion, sorted(types)))
-                if name == "around":
-                    alone = has_companion and not seen[plan.items[other[i]].companion]
-                    view["unplaced"].append((count, alone, sorted(types)))
     objects = [
         {"class": item.name, "kind": item.kind, "pair": item.pair, "views": view}
         for item, view in zip(plan.items, views, strict=True)
@@ -461,7 +457,7 @@ def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]
     """Expected accuracy a vertex, by kind, in the validation rooms, of the best guess that knows an object's shape and
 
     local: nothing else, so it is the prior of the pair; chunk: all in the tile; large chunk: all in a larger tile
-    (TILES); room: all in the room; around, unplaced: of doubles, as `summarise` says.
+    (TILES); room: all in the room; around: of doubles, all in the large chunk around the two.
     """
     prior = Counter()  # vertices of all rooms, by kind, pair, class and type of room
     for summary in summaries:
@@ -484,7 +480,7 @@ def oracles(summaries: list[dict], shuffled: bool) -> dict[str, dict[str, float]
             for m, companion, types in views:
                 total[name, o["kind"]] += m
                 right[name, o["kind"]] += m * expected(o, companion, types)
-    names = [name for name in ("local", *TILES, "room", "around", "unplaced") if any(key[0] == name for key in total)]
+    names = [name for name in ("local", *TILES, "room", "around") if any(key[0] == name for key in total)]
     kinds = sorted({kind for _, kind in total})
     return {name: {k: round(right[name, k] / total[name, k], 4) for k in kinds if (name, k) in total} for name in names}
 

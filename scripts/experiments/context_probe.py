@@ -112,7 +112,7 @@ TASKS = {  # by the kind of the objects that are asked for
         LAYERS,
         TILES["large chunk"],
         "datasets/probe_double",
-        {"local": "the object alone", "unplaced": "the chunk without positions", "around": "all of the chunk"},
+        {"local": "the object alone, or the chunk without positions", "around": "all of the chunk"},
     ),
 }
 DRAWN = list(dict.fromkeys(known for task in TASKS.values() for known in task.known.values()))  # of a colour each
@@ -168,7 +168,7 @@ class Room:
     classes: np.ndarray  # (V,) int64 in 0..20
     things: list[dict]  # the objects that are asked for
     asked: np.ndarray  # (V,) bool: vertices of these
-    middles: np.ndarray | None = None  # (pairs, 2) x, y of the middle of two doubles; None: a chunk is around a vertex
+    middle: np.ndarray | None = None  # (2,) x, y between two doubles, of the chunk; None: it is around an asked vertex
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -259,15 +259,20 @@ def read_rooms(data: Path, scans: Path, split: str, kind: str) -> list[Room]:
         if asked[kept].any():
             classes = SCANNET20.class_of[label[kept]].astype(np.int64)
             room = Room(points[kept], owner[kept], classes, things, asked[kept])
-            rooms.append(replace(room, middles=middles_of_pairs(room)) if kind == "double" else room)
+            rooms += once_a_pair(room) if kind == "double" else [room]
     return rooms
 
 
-def middles_of_pairs(room: Room) -> np.ndarray:
-    """Of each pair that is asked for, the middle of its objects: (pairs, 2)."""
-    ids = [[thing["objectId"] for thing in room.things if thing["pair"] == pair] for pair in PAIRS]
-    found = [room.points[np.isin(room.owner, of_pair), :2] for of_pair in ids]
-    return np.stack([(xy.min(0) + xy.max(0)) / 2 for xy in found if len(xy)])
+def once_a_pair(room: Room) -> list[Room]:
+    """A room of doubles once for each of its pairs, so that what is asked for is always in the chunk around it."""
+    found = []
+    for pair in PAIRS:
+        things = [thing for thing in room.things if thing["pair"] == pair]
+        asked = np.isin(room.owner, [thing["objectId"] for thing in things])
+        if asked.any():
+            xy = room.points[asked, :2]
+            found.append(replace(room, things=things, asked=asked, middle=(xy.min(0) + xy.max(0)) / 2))
+    return found
 
 
 def network(name: str, row: str, seed: int, places: bool = False) -> nn.Module:
@@ -286,10 +291,7 @@ def network(name: str, row: str, seed: int, places: bool = False) -> nn.Module:
 
 def chunk(room: Room, rng: np.random.Generator, size: float, num_points: int) -> tuple[np.ndarray, ...]:
     """A chunk around what is asked for: points (N, 6), classes (N,), and whether the loss counts it (N,)."""
-    if room.middles is None:
-        centre = room.points[rng.choice(np.flatnonzero(room.asked)), :2]
-    else:
-        centre = rng.choice(room.middles)
+    centre = room.points[rng.choice(np.flatnonzero(room.asked)), :2] if room.middle is None else room.middle
     index, core = draw_around(room, centre, rng, size, num_points)
     points = room.points[index]
     points[:, :3] = augment.rotate_about_z(points[:, :3], rng.uniform(0, 2 * np.pi))
@@ -337,10 +339,10 @@ def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Co
     for number, room in enumerate(tqdm(rooms, desc="scoring", unit="room", leave=False, disable=None)):
         rng = np.random.default_rng(number)
         cut = settings["chunk_size"], settings["points"]
-        if room.middles is None:
+        if room.middle is None:
             draws = ((draw.index, draw.core) for draw in tile_crops(room.points[:, :3], rng, cut[1], cut[0]))
         else:
-            draws = (draw_around(room, middle, rng, *cut) for middle in np.repeat(room.middles, DRAWS, 0))
+            draws = (draw_around(room, room.middle, rng, *cut) for _ in range(DRAWS))
         for index, in_core in draws:
             core = index[in_core]
             if room.asked[core].any():

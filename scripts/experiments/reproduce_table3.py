@@ -33,6 +33,7 @@ from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
 from scripts.experiments.latent_nodes import context_passes
+from scripts.experiments.table3_report import budget_of
 from training import checkpoint
 from training.arguments import whole_number
 from training.recipes import DECAY_EVERY
@@ -54,7 +55,7 @@ BUDGET = {  # the defaults: of every run alike
     "bn_momentum": 0.1,
     "decay_every": DECAY_EVERY,
     "chunk_size": CHUNK_SIZE,
-    "flags": "",  # more of train_scannet.py's; they win
+    "flags": "",  # more of train_scannet.py's
 }
 
 
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     for name, value in BUDGET.items():
         convert = whole_number(1) if isinstance(value, int) else type(value)
-        parser.add_argument("--" + name.replace("_", "-"), type=convert, default=value, help=f"default {value!r}")
+        text = 'more flags of train_scannet.py: --flags="--recipe modern"' if name == "flags" else f"default {value}"
+        parser.add_argument("--" + name.replace("_", "-"), type=convert, default=value, help=text)
     parser.add_argument("--data", type=Path, default=Path("datasets/table3"), help="where the rooms are made")
     parser.add_argument("--runs", type=Path, default=Path("runs/table3"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="one JSON file a finished run")
@@ -81,6 +83,8 @@ def main(argv: list[str] | None = None) -> int:
 def run_all(args: argparse.Namespace) -> None:
     """Train and score what has no result yet, round after round, set after set, seed after seed."""
     budget = {name: getattr(args, name) for name in BUDGET}
+    if twice := [name for name in BUDGET if f"--{name.replace('_', '-')}" in args.flags.split()]:
+        raise ValueError(f"--flags names {', '.join(twice)}, which the budget has: give it as a flag of its own")
     runs = itertools.product(ROUNDS, args.sets, args.seeds)
     plan = [(name, row, seed) for rows, name, seed in runs for row in rows if row in args.rows]
     files = {run: ROOT / args.results / f"{run[0]}-{run[1]}-seed{run[2]}.json" for run in plan}
@@ -93,11 +97,6 @@ def run_all(args: argparse.Namespace) -> None:
             print(f"\n=== run {number} of {len(files)}: {run[1]} on the {run[0]} set, seed {run[2]}", flush=True)
             write_result(file, train_and_score(args, budget, *run))
             print(f"result: {file}")
-
-
-def budget_of(result: dict) -> dict:
-    """Of a finished run; older files know of no further flags."""
-    return {"flags": BUDGET["flags"]} | result["budget"]
 
 
 def write_result(file: Path, result: dict) -> None:

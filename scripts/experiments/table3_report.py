@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "docs/results")
     parser.add_argument("--report", type=Path, default=ROOT / "docs/results/table3.md", help="where the tables are put")
-    paired = "differences seed by seed: rows of one seed start from the same weights and see the same chunks"
+    paired = "differences seed by seed: rows of one seed see the same chunks and start with the same set abstractions"
     parser.add_argument("--paired", action="store_true", help=paired)
     args = parser.parse_args(argv)
     try:
@@ -65,10 +65,17 @@ def read_results(folder: Path) -> list[dict]:
     """The finished runs, in the table's order. ValueError where their budgets differ."""
     files = sorted(folder.glob("*-seed*.json"))
     results = [json.loads(file.read_text()) for file in files]
+    for result in results:
+        result["budget"] = budget_of(result)
     for file, result in zip(files, results, strict=True):
         if result["budget"] != results[0]["budget"]:
             raise ValueError(f"{file} and {files[0]} have different budgets: they belong in different tables")
     return sorted(results, key=lambda run: (SETS.index(run["set"]), list(ROWS).index(run["row"]), run["seed"]))
+
+
+def budget_of(result: dict) -> dict:
+    """Of a finished run; the oldest have no further flags."""
+    return {"flags": ""} | result["budget"]
 
 
 def write_report(path: Path, results: list[dict], paired: bool = False) -> None:
@@ -105,7 +112,7 @@ def tables(results: list[dict], picture: str, paired: bool = False) -> str:
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
         f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, both schedules "
         f"stepped every {budget['decay_every']:,} chunks, chunks of {budget['chunk_size']:g} m, "
-        + (f"`{budget['flags']}`, which win, " if budget.get("flags") else "")
+        + (f"`{budget['flags']}`, " if budget["flags"] else "")
         + f"else the defaults; `last.pt`.{' Differences are seed by seed.' * paired}",
         "",
         f"![Three scores of every run, by network and set]({picture})",
@@ -142,8 +149,10 @@ def _scores(results: list[dict], paired: bool) -> list[str]:
         for base in BASES
         for row in rows
         if base in rows and list(rows).index(row) > list(rows).index(base)
-        if min(len(seeds[row]), len(seeds[base])) > 1 and (seeds[row] == seeds[base] or not paired)
+        if min(len(seeds[row]), len(seeds[base])) > 1
     ]
+    if paired and (other := [row for row, base in compared if seeds[row] != seeds[base]]):
+        raise ValueError(f"rows {', '.join(other)} have other seeds than what they are compared with: train those too")
     header = [f"{ROWS[row].title}, {len(runs)} seed{'s' * (len(runs) > 1)}" for row, runs in rows.items()]
     header += [f"{ROWS[row].title}: to {ROWS[base].title} (smallest that shows)" for row, base in compared]
     header += [f"possible, knowing {known}" for known in ORACLES.values()]
@@ -231,7 +240,9 @@ def _intervals(error: float, freedom: int) -> tuple[float, float]:
 
 
 def student_quantile(p: float, freedom: int) -> float:
-    """Of Student's t distribution (Abramowitz and Stegun 26.7.5): exact for 2 degrees of freedom, then within 0.4 %."""
+    """Of Student's t distribution: exact for 1 and 2 degrees of freedom, then Abramowitz and Stegun 26.7.5, within 0.4 %."""
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
     if freedom == 2:
         return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
     z = statistics.NormalDist().inv_cdf(p)

@@ -160,7 +160,7 @@ def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypat
     assert result["oracles"]["around"]["double"] == 1.0
     before, after = report.read_text().split("### Two look-alikes side by side")
     assert before.count("| no context | 2 |") == 2 and after.count("| mean feature | 2 |") == 1
-    assert "| possible, knowing the chunk without positions |" in after
+    assert "| possible, knowing the object alone, or the chunk without positions |" in after
 
 
 class ByColour(torch.nn.Module):
@@ -189,9 +189,8 @@ def test_doubles_are_right_by_the_nearest_companion_and_half_right_by_one_answer
         {"objectId": i, "class": name, "pair": "tall", "kind": "double"}
         for i, name in ((1, "bookshelf"), (2, "cabinet"))
     ]
-    room = context_probe.Room(points, owner, classes, things, np.isin(owner, (1, 2)))
-    room.middles = context_probe.middles_of_pairs(room)
-    assert room.middles.tolist() == [[2.5, 1.0]]
+    (room,) = context_probe.once_a_pair(context_probe.Room(points, owner, classes, things, np.isin(owner, (1, 2))))
+    assert room.middle.tolist() == [2.5, 1.0]
     chunk, _, counted = context_probe.chunk(room, np.random.default_rng(0), 3.0, 400)
     assert chunk.shape == (400, 6) and 0.4 < counted.mean() < 0.6  # of four objects two, and no wall
 
@@ -207,6 +206,21 @@ def test_doubles_are_right_by_the_nearest_companion_and_half_right_by_one_answer
         found = context_probe.score_kinds.scores(counts)["double"]
         assert found["right"] == pytest.approx(right, abs=0.05 if right < 1 else 0)
         assert found["told apart"] == (1.0 if right == 1 else 0.0)
+
+
+def test_a_chunk_asks_for_the_pair_that_it_is_around(room):
+    """A desk at x = 2 m, which is asked for, and a window at 3.5 m, in the same chunk of 3 m."""
+    room.owner[100:200], room.asked[100:200] = 6, True
+    room.things.append({"objectId": 6, "class": "window", "pair": "rectangle", "kind": "double"})
+    slab, rectangle = context_probe.once_a_pair(room)
+    assert (slab.middle[0], rectangle.middle[0]) == (2, 3.5)
+    points, _, counted = context_probe.chunk(rectangle, np.random.default_rng(0), 3.0, 400)
+    x = np.round(10 * points[:, 3], 3)
+    assert set(x) == {2, 3.5} and np.array_equal(counted, x == 3.5)
+    counts = context_probe.score(
+        ByColour(lambda cloud: ["desk"] * len(cloud)), [rectangle], {"chunk_size": 3.0, "points": 400}
+    )
+    assert not any(vertices for vertices, *_ in counts["double"]["slab"].values())
 
 
 @pytest.mark.parametrize("row", context_probe.TASKS["double"].rows)
