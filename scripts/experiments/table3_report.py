@@ -240,7 +240,7 @@ def _intervals(error: float, freedom: int) -> tuple[float, float]:
 
 
 def student_quantile(p: float, freedom: int) -> float:
-    """Of Student's t distribution: exact for 1 and 2 degrees of freedom, else Abramowitz and Stegun 26.7.5, to 0.4 %."""
+    """Of Student's t: exact for 1 and 2 degrees of freedom, else by Abramowitz and Stegun 26.7.5, within 0.4 %."""
     if freedom == 1:
         return math.tan(math.pi * (p - 0.5))
     if freedom == 2:
