@@ -29,7 +29,13 @@ def result(row, seed, voxel, near, answered=80):
         "product_macs": 3_000_000,
         "steps": 9,
         "seconds_per_step": 0.5,
-        "scores": {"voxel_accuracy": voxel, "class_voxel_accuracy": 0.2, "voxel_accuracy_majority": 0.37},
+        "scores": {
+            "voxel_accuracy": voxel,
+            "class_voxel_accuracy": 0.2,
+            "voxel_accuracy_majority": 0.37,
+            "vertex_accuracy": 0.5,
+            "mean_iou": 0.1,
+        },
         "kinds": kinds,
         "oracles": {
             view: {"local": 1.0, "near": possible, "room": 0.5}
