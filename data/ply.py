@@ -115,7 +115,7 @@ def read_ply(path, any_lists=False) -> PlyData:
             if stream.read().strip():
                 raise ValueError("there are data after the last element, so the header's counts are wrong")
     except (PlyParseError, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
-        raise ScanError(f"{path}: truncated, or not a PLY file ({error})") from error
+        raise ScanError(f"{path}: truncated, or not a PLY file ({error}); export or copy it again") from error
     return ply
 
 
