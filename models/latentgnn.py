@@ -110,11 +110,7 @@ class LatentGNN(nn.Module):
         Raises ValueError for another number of axes or channels, for weights of another dtype, and, from batch norm in
         training mode, when B * N = 1: a single value a channel has no variance.
         """
-        is_rows = x.dim() == 3 and self.layout == "rows"
-        if x.dim() not in (3, 4, 5) or x.shape[2 if is_rows else 1] != self.channels:
-            points = f'{LAYOUTS[self.layout]} with layout="{self.layout}"'
-            maps = f"(B, C, H, W) or (B, C, D, H, W), of C = {self.channels}"
-            raise ValueError(f"LatentGNN takes points {points}, or maps {maps}, got {tuple(x.shape)}")
+        is_rows = takes_rows(self, x)
         if is_half_precision(self, self.mixture[0].weight, x, mixed=True):
             return in_float32(self, x)
         # The meta device has no autocast
@@ -275,6 +271,19 @@ class _UnitProduct(torch.autograd.Function):
         of_psi, of_other = psi.transpose(-1, -2), other.transpose(-1, -2)
         grad_psi, grad_other = (grad @ of_other, of_psi @ grad) if ctx.axis == -1 else (of_other @ grad, grad @ of_psi)
         return grad_psi.addcmul_(psi, along, value=-1), grad_other, None
+
+
+def takes_rows(layer: nn.Module, x: Tensor) -> bool:
+    """Whether x is rows (B, N, C), as the `layout` of the layer has it, or its `channels` are the axis 1.
+
+    Raises ValueError for what is neither, nor a map.
+    """
+    is_rows = x.dim() == 3 and layer.layout == "rows"
+    if x.dim() not in (3, 4, 5) or x.shape[2 if is_rows else 1] != layer.channels:
+        points = f'{LAYOUTS[layer.layout]} with layout="{layer.layout}"'
+        maps = f"(B, C, H, W) or (B, C, D, H, W), of C = {layer.channels}"
+        raise ValueError(f"{type(layer).__name__} takes points {points}, or maps {maps}, got {tuple(x.shape)}")
+    return is_rows
 
 
 def is_half_precision(module: nn.Module, weight: Tensor, x: Tensor, mixed: bool = False) -> bool:

@@ -5,7 +5,7 @@ Shapes: B clouds, N points, C channels.
 
 from torch import Tensor, nn
 
-from models.latentgnn import LAYOUTS, in_float32, is_half_precision
+from models.latentgnn import LAYOUTS, in_float32, is_half_precision, takes_rows
 
 
 class MeanFeature(nn.Module):
@@ -23,16 +23,13 @@ class MeanFeature(nn.Module):
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Points in the layer's layout, or a map (B, C, H, W) -> the same shape and, without autocast, dtype.
+        """Points in the layer's layout, or a map (B, C, H, W) or (B, C, D, H, W) -> the same shape and, without
+        autocast, dtype.
 
         Weights of half precision are computed with in float32. Raises ValueError for another number of axes or
         channels, and without autocast for weights of another dtype.
         """
-        is_rows = x.dim() == 3 and self.layout == "rows"
-        if x.dim() not in (3, 4) or x.shape[2 if is_rows else 1] != self.channels:
-            points = f'{LAYOUTS[self.layout]} with layout="{self.layout}"'
-            maps = f"(B, C, H, W), of C = {self.channels}"
-            raise ValueError(f"MeanFeature takes points {points}, or maps {maps}, got {tuple(x.shape)}")
+        is_rows = takes_rows(self, x)
         if is_half_precision(self, self.linear.weight, x):
             return in_float32(self, x)
         update = self.linear(x.mean(1) if is_rows else x.flatten(2).mean(2))  # (B, C)

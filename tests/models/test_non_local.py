@@ -134,7 +134,7 @@ def test_a_saved_trace_is_the_block(affinity):
     assert torch.equal(torch.jit.load(file)(x), block(x))
 
 
-@pytest.mark.parametrize("shape", [(30, 8), (2, 8, 30), (2, 7, 3, 3), (2, 8, 3, 3, 3)])
+@pytest.mark.parametrize("shape", [(30, 8), (2, 8, 30), (2, 7, 3, 3), (2, 8, 3, 3, 3, 3)])
 def test_bad_shapes_raise(shape):
     with pytest.raises(ValueError, match="NonLocal takes"):
         make()(cloud(*shape))
