@@ -73,6 +73,11 @@ SHARES = {  # percent of ScanNet's vertices that carry one of the 20 classes
 BOUND = 2.0  # factor by which a made share may differ
 
 
+def turned_size(size: np.ndarray, turn: int) -> np.ndarray:
+    """(3,) m after so many quarter turns."""
+    return size[[1, 0, 2] if turn % 2 else [0, 1, 2]]
+
+
 @dataclass(frozen=True)
 class Item:
     name: str  # raw category
@@ -84,6 +89,17 @@ class Item:
     kind: str = "none"  # "local", "near", "room", "double" for an object of a pair
     pair: str | None = None
     companion: int | None = None  # the item that decides its class, as an index
+
+    @property
+    def size(self) -> np.ndarray:
+        """(3,) m in its own frame, as Box has it."""
+        return turned_size(self.high - self.low, self.turn)
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """(3, 3), acts on rows: from its own frame to the room's."""
+        cos, sin = TURNS[self.turn]
+        return np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
 
     @property
     def looks_like(self) -> str:
@@ -214,7 +230,7 @@ class Furnisher:
             for name in [draft.name for draft in drafts]:
                 companion = FURNITURE[COMPANIONS[name]]
                 draft, turn = self._draft(COMPANIONS[name], companion.boxes, companion.size), int(rng.integers(4))
-                size_of = draft.high[[1, 0, 2] if turn % 2 else [0, 1, 2]]
+                size_of = turned_size(draft.high, turn)
                 x = rng.uniform(0, group[1].high[0] - size_of[0])
                 low = np.array([x, size[1] + rng.uniform(*DOUBLE_NEAR), 0])
                 group.append(replace(draft, low=low, high=low + size_of, turn=turn))
@@ -318,10 +334,8 @@ def _decides(item: Item, other: Item) -> bool:
 
 def _turned(item: Item, middle: np.ndarray, whole: Item) -> Item:
     """An item that stands around `middle` (3,), as it stands in a whole that was put into a room."""
-    cos, sin = TURNS[whole.turn]
-    centre, size = (item.low + item.high) / 2 - middle, item.high - item.low
-    centre = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ centre + (whole.low + whole.high) / 2
-    size = size[[1, 0, 2] if whole.turn % 2 else [0, 1, 2]]
+    centre = ((item.low + item.high) / 2 - middle) @ whole.rotation + (whole.low + whole.high) / 2
+    size = turned_size(item.high - item.low, whole.turn)
     return replace(item, low=centre - size / 2, high=centre + size / 2, turn=(item.turn + whole.turn) % 4)
 
 
@@ -339,13 +353,11 @@ def mesh_room(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     xyz, faces, owner, piece = [shell.xyz], [shell.faces[keep]], [side], [shell.cell]
     count = len(shell.xyz)
     for i, item in enumerate(plan.items):
-        size = (item.high - item.low)[[1, 0, 2] if item.turn % 2 else [0, 1, 2]]
-        cos, sin = TURNS[item.turn]
-        rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # acts on rows
+        size = item.size
         for box in item.boxes:
             mesh = part_mesh(box, size, rng)
             piece.append(mesh.cell + (len(piece) << 24))
-            xyz.append((mesh.xyz - size / 2) @ rotation + (item.low + item.high) / 2)
+            xyz.append((mesh.xyz - size / 2) @ item.rotation + (item.low + item.high) / 2)
             faces.append(mesh.faces + count)
             owner.append(np.full(len(mesh.xyz), len(SHELL) + i))
             count += len(mesh.xyz)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data.chunks import thin
 from data.rooms.meshes import WAVE_RMS
 from data.rooms.objects import CUES, Box
-from data.rooms.rooms import SHELL, TURNS, Item, Plan, mesh_room, plan_room
+from data.rooms.rooms import SHELL, Item, Plan, mesh_room, plan_room
 from training.arguments import whole_number
 
 OUT = WAVE_RMS  # m: the drift of a plain scan
@@ -69,18 +69,12 @@ def cue_points(plan: Plan, spacings: list[float]) -> list[tuple[str, tuple[int, 
 
 def in_frame(xyz: np.ndarray, item: Item) -> np.ndarray:
     """(n, 3) m in the object's own frame, as Box has it."""
-    cos, sin = TURNS[item.turn]
-    rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-    return (xyz - (item.low + item.high) / 2) @ rotation.T + size_of(item) / 2
-
-
-def size_of(item: Item) -> np.ndarray:
-    return (item.high - item.low)[[1, 0, 2] if item.turn % 2 else [0, 1, 2]]
+    return (xyz - (item.low + item.high) / 2) @ item.rotation.T + item.size / 2
 
 
 def outside(xyz: np.ndarray, boxes: list[Box], item: Item) -> np.ndarray:
     """(n,) m from (n, 3) to the nearest of the boxes, folds included; 0 within one."""
-    size, distance = size_of(item), []
+    size, distance = item.size, []
     for box in boxes:
         fold = np.array([0, box.folds, 0])
         low = np.array([box.x0, box.y0, box.z0]) * size - fold

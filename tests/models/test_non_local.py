@@ -90,8 +90,9 @@ def test_bad_options_raise(options, message):
         NonLocal(**{"channels": 8, **options})
 
 
-def test_maps_equal_points():
-    block, maps = make(), cloud(2, 8, 5, 7)
+@pytest.mark.parametrize("shape", [(2, 8, 5, 7), (2, 8, 2, 3, 5)])
+def test_maps_equal_points(shape):
+    block, maps = make(), cloud(*shape)
     expected = block(maps.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(maps.shape)
     torch.testing.assert_close(block(maps), expected, rtol=1e-12, atol=1e-12)
 

@@ -11,7 +11,7 @@ def test_points_outside_of_boxes():
     plan = plan_room(0, "val", 0)
     item = next(item for item in plan.items if item.turn == 1)
     corners = cues_left.in_frame(np.array([item.low, item.high]), item)
-    size = cues_left.size_of(item)
+    size = item.size
     np.testing.assert_allclose(np.sort(corners, axis=0), [np.zeros(3), size], atol=1e-9)
     body = [cues_left.Box(0, 1, 0, 1, 0, 1)]
     above = np.array([size / 2, size + [0, 0, 0.03]])
