@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from models.double_attention import DoubleAttention
+from models.induced_points import InducedPoints
 from models.latentgnn import LatentGNN
 from models.mean_feature import MeanFeature
 from models.non_local import NonLocal
@@ -18,6 +20,8 @@ CONTEXTS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,
     "mean_feature": MeanFeature,
     "non_local": NonLocal,
+    "double_attention": DoubleAttention,
+    "induced_points": InducedPoints,
     "latentgnn": LatentGNN,
 }
 

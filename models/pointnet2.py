@@ -70,9 +70,9 @@ class PointNet2Config:
     radii: tuple[float, ...] = _option(RADII, "radii of the balls of the four set abstractions, in m")
     context: str = "none"
     affinity: str = _option("dot", "affinity of the non-local block", choices=AFFINITIES)
-    latent_nodes: tuple[int, ...] = _option((80, 40, 20, 10), "latent nodes d of the four LatentGNN layers")
+    latent_nodes: tuple[int, ...] = _option((80, 40, 20, 10), "latent nodes d of the four layers")
     kernels: int = _option(1, "low-rank kernels K of each LatentGNN layer")
-    stride: int = _option(4, "C / c of LatentGNN: how many times fewer channels its graph works on")
+    stride: int = _option(4, "C / c: how many times fewer channels the nodes have")
     symmetric: bool = _option(False, "one affinity of LatentGNN for both directions")
     l2v_norm: str = _option("nodes", "what LatentGNN normalises psi_l2v over", choices=L2V_NORMS)
     weight: str | None = _option("visible", "where W of LatentGNN acts", choices=("visible", "latent", "none"))

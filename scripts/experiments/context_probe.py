@@ -88,6 +88,8 @@ ROWS = {  # title, and what differs in the configuration
         "LatentGNN, K = 1, temperature, signed",
         {"context": "latentgnn", "learned_temperature": True, "signed": True},
     ),
+    "double_attention": ("double attention", {"context": "double_attention"}),
+    "induced_points": ("induced points", {"context": "induced_points"}),
 }
 CHANNELS = 64  # of the layer alone, which is that of PointNet++'s first level
 NETWORKS = {
