@@ -49,6 +49,8 @@ network = functools.partial(PointNet2Config, SCANNET20.num_classes)
 ROWS = (
     Row("PointNet++ SSG", network()),
     Row("  + mean feature", network(context="mean_feature"), "PointNet++ SSG"),
+    Row("  + double attention", network(context="double_attention"), "PointNet++ SSG"),
+    Row("  + induced points", network(context="induced_points"), "PointNet++ SSG"),
     Row("  + NL block", network(context="non_local"), "PointNet++ SSG", "+0.70M", "+31M"),
     Row("  + LatentGNN K=1", network(context="latentgnn"), "PointNet++ SSG", "+0.31M", "+15M"),
     Row("      latent-side W", network(context="latentgnn", weight="latent"), "PointNet++ SSG"),
