@@ -260,9 +260,10 @@ def student_quantile(p: float, freedom: int) -> float:
 def draw(path: Path, results: list[dict]) -> None:
     """A panel a score: its value for every network, one mark a run, the sets side by side."""
     rows = [row for row in ROWS if row in grouped(results, "row")]
-    figure = Figure(figsize=(4.2 * len(DRAWN), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(DRAWN))
-    for axis, score in zip(axes, DRAWN, strict=True):
+    drawn = [score for score in DRAWN if any(scores(run)[score] is not None for run in results)]
+    figure = Figure(figsize=(4.2 * len(drawn), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(drawn))
+    for axis, score in zip(axes, drawn, strict=True):
         for number, (name, of_set) in enumerate(grouped(results, "set").items()):
             found = [(rows.index(run["row"]) + 0.3 * number - 0.15, scores(run)[score]) for run in of_set]
             places, values = zip(*[(place, 100 * value) for place, value in found if value is not None], strict=True)

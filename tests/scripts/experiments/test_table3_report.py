@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from scripts.experiments import table3_report
+from scripts.experiments import score_kinds, table3_report
 from scripts.experiments.score_kinds import KINDS
 
 
@@ -152,3 +152,13 @@ def test_results_of_different_budgets_are_not_put_into_one_table(results, tmp_pa
     (tmp_path / "x-seed3.json").write_text(json.dumps(results[3]))
     with pytest.raises(ValueError, match="x-seed3.json .* different budgets"):
         table3_report.read_results(tmp_path)
+
+
+def test_rooms_without_objects_of_pairs_have_two_scores(results, tmp_path):
+    for run in results:
+        run |= {"set": "scanned", "kinds": score_kinds.no_counts(), "oracles": {}}
+    report = tmp_path / "report.md"
+    report.write_text(f"{table3_report.BEGIN}\n{table3_report.END}\n")
+    table3_report.write_report(report, results, paired=True)
+    assert "objects" not in report.read_text() and line(report.read_text(), "voxel accuracy")[2].startswith("+1.0 ±")
+    assert report.with_suffix(".png").exists()
