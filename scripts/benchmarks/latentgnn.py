@@ -1,9 +1,10 @@
-"""One LatentGNN layer, forward and backward, beside the same layer as released, non-local blocks, and a convolution.
+"""One LatentGNN layer, forward and backward, beside the same layer as released, its kin, and a convolution.
 
 The layer of the first set abstraction: 64 channels, d = 80. As released: models/textbook.py, kernel after kernel with
 1x1 convolutions. Non-local, of the same channels: with the N x N matrix as published, multiplied the other way round
-(which a dot product allows), and with a softmax through scaled_dot_product_attention. Conv2d: the common shared MLP,
-one 1x1 convolution of the same channels with batch norm and ReLU, in which no point sees another.
+(which a dot product allows), and with a softmax through scaled_dot_product_attention. Double attention and induced
+points: of the same channels and latent nodes. Conv2d: the common shared MLP, one 1x1 convolution of the same channels
+with batch norm and ReLU, in which no point sees another.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from models.double_attention import DoubleAttention
+from models.induced_points import InducedPoints
 from models.latentgnn import LatentGNN
+from models.mean_feature import MeanFeature
 from models.non_local import NonLocal
 from models.pointnet2 import PointNet2Config
 from models.textbook import latentgnn_forward, non_local_forward
@@ -54,11 +58,14 @@ def layers() -> dict[str, nn.Module]:
     found["non-local, reordered"] = NonLocal(CHANNELS)
     found[SOFTMAX] = NonLocal(CHANNELS, "softmax")
     found[DENSE] = Form(NonLocal(CHANNELS), non_local_forward)
+    found["double attention"] = DoubleAttention(CHANNELS, LATENT_NODES)
+    found["induced points"] = InducedPoints(CHANNELS, LATENT_NODES)
+    found["mean feature"] = MeanFeature(CHANNELS)
     convolution = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 1), nn.BatchNorm2d(CHANNELS), nn.ReLU())
     found["Conv2d, batch norm, ReLU"] = Form(convolution, convolution_forward)
     for layer in found.values():
         for name, parameter in layer.named_parameters():
-            if name.endswith(("scale", "norm.weight")):
+            if name.endswith(("scale", "norm.weight", "extend.weight", "linear.weight")):
                 nn.init.constant_(parameter, SCALE)
     return found
 

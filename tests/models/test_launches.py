@@ -34,7 +34,17 @@ def test_launches_of_an_option(option, more):
     assert counts[True] - counts[False] == more
 
 
-@pytest.mark.parametrize(("context", "most"), [("none", 325), ("non_local", 421), ("latentgnn", 769)])
+@pytest.mark.parametrize(
+    ("context", "most"),
+    [
+        ("none", 325),
+        ("mean_feature", 357),
+        ("non_local", 421),
+        ("double_attention", 441),
+        ("induced_points", 705),
+        ("latentgnn", 769),
+    ],
+)
 def test_launches_of_a_network(context, most):
     with torch.device("meta"):
         model, points = PointNet2(PointNet2Config(21, context=context)), torch.rand(B, CHUNK, 3)
