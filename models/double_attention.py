@@ -1,12 +1,15 @@
 """The double attention block (A2-Nets; Chen, Kalantidis, Li, Yan and Feng, NeurIPS 2018), of LatentGNN's kin.
 
-LatentGNN without a graph between its nodes, whose two affinities are softmaxes, so that all of them are positive and
-sum to 1. Shapes: B clouds, N points, C channels, c = C / stride bottleneck channels, d latent nodes.
+Points go through nodes, as in LatentGNN. What differs: between the nodes there is no graph; both affinities are
+softmaxes of maps of all C channels, so that gathering sums to 1 over the points and giving over the nodes; maps have
+biases, and there is neither batch norm nor ReLU.
+
+Shapes: B clouds, N points, C channels, c = C / stride bottleneck channels, d latent nodes.
 """
 
 from torch import Tensor, nn
 
-from models.row_context import RowContext, last_map
+from models.row_context import RowContext, check_sizes, last_map
 
 
 class DoubleAttention(RowContext):
@@ -17,9 +20,7 @@ class DoubleAttention(RowContext):
 
     def __init__(self, channels: int, latent_nodes: int, stride: int = 4, *, layout: str = "rows"):
         super().__init__(channels, layout)
-        if latent_nodes < 1 or channels % stride:
-            given = f"latent_nodes {latent_nodes}, channels {channels}, stride {stride}"
-            raise ValueError(f"DoubleAttention: a latent node at least, and stride has to divide channels, got {given}")
+        check_sizes("DoubleAttention", channels, latent_nodes, stride)
         self.reduce = nn.Linear(channels, channels // stride)
         self.gather = nn.Linear(channels, latent_nodes)
         self.distribute = nn.Linear(channels, latent_nodes)

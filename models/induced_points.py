@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.row_context import RowContext, last_map
+from models.row_context import RowContext, check_sizes, last_map
 
 HEADS = 4  # as in the paper's experiments
 
@@ -21,10 +21,7 @@ class InducedPoints(RowContext):
 
     def __init__(self, channels: int, latent_nodes: int, stride: int = 4, *, layout: str = "rows"):
         super().__init__(channels, layout)
-        if latent_nodes < 1 or channels % (HEADS * stride):
-            given = f"latent_nodes {latent_nodes}, channels {channels}, stride {stride}"
-            message = f"a latent node at least, and {HEADS} stride has to divide channels"
-            raise ValueError(f"InducedPoints: {message}, got {given}")
+        check_sizes("InducedPoints", channels, latent_nodes, stride, HEADS)
         c = channels // stride
         self.points = nn.Parameter(nn.init.xavier_uniform_(torch.empty(latent_nodes, c)))
         self.gather = AttentionBlock(c, channels, c)
@@ -33,12 +30,16 @@ class InducedPoints(RowContext):
 
     def update(self, rows: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        nodes = self.gather(self.points.expand(len(rows), -1, -1), rows)  # (B, d, c)
+        nodes = self.gather(self.points.expand(rows.shape[0], -1, -1), rows)  # (B, d, c)
         return self.extend(self.give(rows, nodes))  # (B, N, C)
 
 
 class AttentionBlock(nn.Module):
-    """The paper's MAB without layer norms: each of n vectors looks at m others, with HEADS heads."""
+    """The paper's MAB, in which each of n vectors looks at m others with HEADS heads, in a plainer form.
+
+    Without layer norms and without the map behind the heads; what is added to their output is the query, not x, as the
+    two may have different widths.
+    """
 
     def __init__(self, of_queries: int, of_keys: int, channels: int):
         super().__init__()

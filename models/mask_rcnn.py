@@ -25,8 +25,8 @@ class MaskRCNNConfig:
     Attributes:
         classes: with the background, class 0. Class k is COCO's category with the id k, some of which are unused.
         stages: which stages end in a context layer.
-        kernels, stride: K and C / c of LatentGNN. The paper's parameters are those of stride 16; the authors' scripts
-            set 8. It has no batch norm here: two images a GPU are too few.
+        kernels, stride: K of LatentGNN, and C / c of layers with latent nodes. The paper's parameters are those of
+            stride 16; the authors' scripts set 8. LatentGNN has no batch norm here: two images a GPU are too few.
         pretrained: batch norm of the backbone stays as it was pretrained, its stem and stage 2 are not trained.
             Otherwise all of it is trained, with batch norm.
         min_size: pixels of the short side that images are scaled to, or less where the long one would be above 5/3 of

@@ -3,8 +3,8 @@
 The layer of the first set abstraction: 64 channels, d = 80. As released: models/textbook.py, kernel after kernel with
 1x1 convolutions. Non-local, of the same channels: with the N x N matrix as published, multiplied the other way round
 (which a dot product allows), and with a softmax through scaled_dot_product_attention. Double attention and induced
-points: of the same channels and latent nodes. Conv2d: the common shared MLP, one 1x1 convolution of the same channels
-with batch norm and ReLU, in which no point sees another.
+points: of the same channels and latent nodes. Mean feature: the control. Conv2d: the common shared MLP, one 1x1
+convolution of the same channels with batch norm and ReLU, in which no point sees another.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Train Mask R-CNN with LatentGNN or non-local blocks on COCO, as in Tables 1 and 2 of the LatentGNN paper.
+"""Train Mask R-CNN with LatentGNN or another context layer on COCO, as in Tables 1 and 2 of the LatentGNN paper.
 
     python scripts/coco/train_coco.py --data /data/coco --model latentgnn --stages 3 4 5
     torchrun --standalone --nproc-per-node=4 scripts/coco/train_coco.py --data /data/coco
@@ -71,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--stages", type=int, nargs="+", choices=list(mask_rcnn.LATENT_NODES), default=[4], help="that get a layer")
     add("--kernels", type=whole_number(1), default=1, help="low-rank kernels of each LatentGNN layer")
-    add("--stride", type=whole_number(1), default=16, help="of LatentGNN's channels; the authors' scripts have 8")
+    add(
+        "--stride",
+        type=whole_number(1),
+        default=16,
+        help="C / c: how many times fewer channels the nodes have; the authors' scripts set 8",
+    )
     add("--steps", type=whole_number(1), default=90_000)
     add("--drops", type=whole_number(0), nargs="*", default=[60_000, 80_000], help="steps")
     add("--warmup", type=whole_number(0), default=500, help="steps")

@@ -107,23 +107,28 @@ def tables(results: list[dict], picture: str, paired: bool = False) -> str:
         return "No run is finished.\n"
     budget = results[0]["budget"]
     chunks = results[0]["steps"] * budget["batch_size"]
+    flags = (
+        f"`{budget['flags']}`" if budget["flags"] else f"both schedules stepped every {budget['decay_every']:,} chunks"
+    )
     lines = [
         f"{len(results)} finished runs. {budget['scenes']} generated rooms, a quarter of them for validation; "
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
-        f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, both schedules "
-        f"stepped every {budget['decay_every']:,} chunks, chunks of {budget['chunk_size']:g} m, "
-        + (f"`{budget['flags']}`, " if budget["flags"] else "")
-        + f"else the defaults; `last.pt`.{' Differences are seed by seed.' * paired}",
+        f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, {flags}, "
+        f"chunks of {budget['chunk_size']:g} m, else the defaults; `last.pt`."
+        + " Differences are seed by seed."
+        * paired,
         "",
-        f"![Three scores of every run, by network and set]({picture})",
+        f"![Scores of every run, by network and set]({picture})",
         "",
     ]
     for name, of_set in grouped(results, "set").items():
         lines += [f"### The {name} set", "", *_scores(of_set, paired), ""]
         commonest = of_set[0]["scores"]["voxel_accuracy_majority"]
         lines += [f"Always the commonest class: voxel accuracy {percent(commonest)}.", ""]
-    rows = grouped(results, "row")
-    return "\n".join([*lines, *_costs(rows), "", *_paper(), ""])
+    lines += [*_costs(grouped(results, "row")), ""]
+    if any(run["set"] != "scanned" for run in results):
+        lines += [*_paper(), ""]
+    return "\n".join(lines)
 
 
 def scores(run: dict) -> dict[str, float | None]:
@@ -266,8 +271,8 @@ def draw(path: Path, results: list[dict]) -> None:
     for axis, score in zip(axes, drawn, strict=True):
         for number, (name, of_set) in enumerate(grouped(results, "set").items()):
             found = [(rows.index(run["row"]) + 0.3 * number - 0.15, scores(run)[score]) for run in of_set]
-            places, values = zip(*[(place, 100 * value) for place, value in found if value is not None], strict=True)
-            axis.plot(places, values, "os"[number], color=f"C{number}", alpha=0.7, label=f"{name} set, a run")
+            marks = np.array([(place, 100 * value) for place, value in found if value is not None]).reshape(-1, 2)
+            axis.plot(*marks.T, "osD"[number], color=f"C{number}", alpha=0.7, label=f"{name} set, a run")
         axis.set_xticks(range(len(rows)), [textwrap.fill(ROWS[row].title.removeprefix("+ "), 12) for row in rows])
         axis.set(title=f"{score}, %", xlim=(-0.5, len(rows) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)

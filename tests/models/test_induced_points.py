@@ -7,7 +7,7 @@ from models.induced_points import HEADS, InducedPoints
 
 
 def attention_block(block, x, y):
-    """The paper's MAB, head by head, of rows x (n, C) and y (m, C')."""
+    """The same head by head, of rows x (n, C) and y (m, C')."""
     q, k, v = block.query(x), block.key(y), block.value(y)
     heads = zip(*(t.chunk(HEADS, 1) for t in (q, k, v)), strict=True)
     h = q + torch.cat([(a @ b.T / b.shape[1] ** 0.5).softmax(1) @ c for a, b, c in heads], 1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.context import CONTEXTS
 from models.mask_rcnn import MaskRCNNConfig, build
 
 
@@ -69,7 +70,7 @@ def test_parameters_added(detection, options, added):
     assert parameters(**options) - parameters(**{**options, "context": "none"}) == added
 
 
-@pytest.mark.parametrize("context", ["latentgnn", "non_local"])
+@pytest.mark.parametrize("context", [name for name in CONTEXTS if name != "none"])
 def test_fresh_context_changes_neither_weights_nor_detections(detection, context):
     before = torch.get_rng_state()
     plain = build(MaskRCNNConfig(**SMALL, context="none"), seed=0).eval()

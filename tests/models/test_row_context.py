@@ -1,14 +1,17 @@
-"""What every context layer has in common, beside what is special to it: its start, layouts, precision, bad input."""
+"""models/row_context.py: what all layers on rows have in common: start, layouts, precision, export, bad input."""
 
 import copy
+import io
 
 import pytest
 import torch
 from drawn import cloud, drawn
+from torch.export import Dim
 
 from models.context import CONTEXTS, has_option
+from models.row_context import RowContext
 
-LAYERS = [name for name in CONTEXTS if name != "none"]
+LAYERS = [name for name, layer in CONTEXTS.items() if issubclass(layer, RowContext)]
 OF_NODES = [name for name in LAYERS if has_option(name, "latent_nodes")]
 
 
@@ -20,6 +23,10 @@ def make(name, channels=16, **options):
 @pytest.fixture
 def x():
     return cloud(2, 12, 16).float()
+
+
+def test_there_are_three():
+    assert LAYERS == ["mean_feature", "double_attention", "induced_points"]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -46,6 +53,20 @@ def test_half_precision_computes_in_float32(name, dtype, x):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_exports_and_traces_with_any_number_of_clouds_and_points(name, x):
+    layer, file = drawn(make(name)), io.BytesIO()
+    exported = torch.export.export(layer, (x,), dynamic_shapes=({0: Dim("B"), 1: Dim("N")},)).module()
+    torch.jit.save(torch.jit.trace(layer, x), file)
+    file.seek(0)
+    traced = torch.jit.load(file)
+    for shape in ((2, 12, 16), (3, 40, 16), (1, 5, 16)):
+        other = cloud(*shape).float()
+        for form in (exported, traced):
+            torch.testing.assert_close(form(other), layer(other))
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_bad_input_is_named(name, x):
     layer = make(name)
     with pytest.raises(ValueError, match=f"{type(layer).__name__} takes points"):
@@ -56,9 +77,16 @@ def test_bad_input_is_named(name, x):
         make(name, layout="columns")
 
 
-@pytest.mark.parametrize("name", OF_NODES)
-def test_bad_sizes_are_named(name):
-    with pytest.raises(ValueError, match="latent_?nodes? .*0"):
-        make(name, latent_nodes=0)
-    with pytest.raises(ValueError, match="channels.*18.*stride.*4"):
-        make(name, channels=18)
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        *((name, {"latent_nodes": 0}, "latent_nodes must be at least 1, got 0") for name in OF_NODES),
+        *((name, {"stride": 0}, "stride must be at least 1, got 0") for name in OF_NODES),
+        ("double_attention", {"channels": 18}, r"channels \(18\) must be a positive multiple of 4"),
+        ("double_attention", {"channels": 0}, r"channels \(0\) must be a positive multiple of 4"),
+        ("induced_points", {"channels": 8}, r"channels \(8\) must be a positive multiple of 16"),
+    ],
+)
+def test_bad_sizes_are_named(name, options, message):
+    with pytest.raises(ValueError, match=f"{CONTEXTS[name].__name__}: {message}"):
+        make(name, **options)
