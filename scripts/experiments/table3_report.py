@@ -115,8 +115,7 @@ def tables(results: list[dict], picture: str, paired: bool = False) -> str:
         f"{budget['epochs']} epochs = {chunks:,} chunks (ScanNet's whole schedule is 240,200), "
         f"batch {budget['batch_size']}, batch-norm momentum {budget['bn_momentum']}, {flags}, "
         f"chunks of {budget['chunk_size']:g} m, else the defaults; `last.pt`."
-        + " Differences are seed by seed."
-        * paired,
+        + (" Differences are seed by seed." if paired else ""),
         "",
         f"![Scores of every run, by network and set]({picture})",
         "",
