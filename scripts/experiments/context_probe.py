@@ -55,6 +55,7 @@ from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
 from scripts.experiments.reproduce_table3 import commit, write_result
 from scripts.experiments.table3_report import (
+    EQUALS,
     ORACLES,
     around_marks,
     difference,
@@ -435,7 +436,7 @@ def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
             if known != ORACLES["room"]:
                 line = {"color": f"C{1 + DRAWN.index(known)}", "linestyle": "--"}
                 axis.axhline(100 * accuracy, label=f"possible, knowing {known}", **line)
-        titles = [ROWS[row][0].replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}") for row in scores]
+        titles = [ROWS[row][0].replace(" = ", EQUALS) for row in scores]
         axis.set_xticks(range(len(scores)), [textwrap.fill(title, 10) for title in titles], fontsize="small")
         axis.set(title=_title(settings), xlim=(-0.5, len(scores) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)

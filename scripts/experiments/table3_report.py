@@ -41,6 +41,7 @@ BASES = ("pointnet2", "mean_feature")  # what the others are compared with
 SETS = ("synthetic", "control", "scanned")
 DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
 ORACLES = {"local": "the object alone", "tile": "all of a tile", "room": "all of the room"}  # what one could know
+EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # in a picture, where lines are broken
 BEGIN, END = "<!-- made by table3_report.py: -->", "<!-- :made by table3_report.py -->"
 
 
@@ -161,7 +162,8 @@ def _scores(results: list[dict], paired: bool) -> list[str]:
         raise ValueError(f"rows {', '.join(other)} have other seeds than what they are compared with: train those too")
     header = [f"{ROWS[row].title}, {len(runs)} seed{'s' * (len(runs) > 1)}" for row, runs in rows.items()]
     header += [f"{ROWS[row].title}: to {ROWS[base].title} (smallest that shows)" for row, base in compared]
-    header += [f"possible, knowing {known}" for known in ORACLES.values()]
+    oracles = ORACLES if results[0]["oracles"] else {}
+    header += [f"possible, knowing {known}" for known in oracles.values()]
     lines = table_head(["%, mean ± standard deviation", *header])
     for name in scores(results[0]):
         values = {row: [of_run[name] for of_run in of_row] for row, of_row in found.items()}
@@ -171,7 +173,7 @@ def _scores(results: list[dict], paired: bool) -> list[str]:
         cells += [difference(values[row], values[base], paired) for row, base in compared]
         kind, _, what = name.partition(" objects, ")
         known = results[0]["oracles"] if what in ("right", "decided") else {}
-        cells += [percent(oracle_of(known, oracle, size).get(kind)) if known else "" for oracle in ORACLES]
+        cells += [percent(oracle_of(known, oracle, size).get(kind)) if known else "" for oracle in oracles]
         lines.append(table_line([name, *cells]))
     return lines
 
@@ -267,12 +269,16 @@ def draw(path: Path, results: list[dict]) -> None:
     drawn = [score for score in DRAWN if any(scores(run)[score] is not None for run in results)]
     figure = Figure(figsize=(4.2 * len(drawn), 4.2), layout="constrained")
     axes = figure.subplots(1, len(drawn))
+    sets = grouped(results, "set")
+    titles = [ROWS[row].title.removeprefix("+ ") for row in rows]
+    titles = [textwrap.fill(title.replace(" = ", EQUALS), 10) for title in titles]
     for axis, score in zip(axes, drawn, strict=True):
-        for number, (name, of_set) in enumerate(grouped(results, "set").items()):
-            found = [(rows.index(run["row"]) + 0.3 * number - 0.15, scores(run)[score]) for run in of_set]
+        for number, (name, of_set) in enumerate(sets.items()):
+            beside = 0.3 * (number - (len(sets) - 1) / 2)
+            found = [(rows.index(run["row"]) + beside, scores(run)[score]) for run in of_set]
             marks = np.array([(place, 100 * value) for place, value in found if value is not None]).reshape(-1, 2)
             axis.plot(*marks.T, "osD"[number], color=f"C{number}", alpha=0.7, label=f"{name} set, a run")
-        axis.set_xticks(range(len(rows)), [textwrap.fill(ROWS[row].title.removeprefix("+ "), 12) for row in rows])
+        axis.set_xticks(range(len(rows)), titles)
         axis.set(title=f"{score}, %", xlim=(-0.5, len(rows) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
