@@ -32,9 +32,11 @@ def test_its_first_steps(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rooms_weights, "run", run)
     out = tmp_path / "run"
-    flags = ["--out", str(out), "--data", str(tmp_path), "--scenes", "2", "--epochs", "1", "--batch-size", "1"]
+    flags = ["--out", str(out), "--data", str(tmp_path), "--scenes", "2", "--epochs", "1", "1", "--batch-size", "1"]
     assert rooms_weights.main(flags) == 0
-    made = checkpoint.read_published(out / "export")
+    made = checkpoint.read_published(out / "3m" / "export")
+    assert (made["config"]["chunk_size"], made["config"]["points"]) == (3.0, 8192)
+    assert json.loads((out / "3m" / "config.json").read_text())["init_from"] == str(out / "1.5m")
     shipped = json.loads((checkpoint.SHIPPED / "rooms" / "config.json").read_text())
     assert made["temperature"] > 0 and (out / "confidence.png").exists()
-    assert json.loads((out / "export" / "config.json").read_text()).keys() == shipped.keys()
+    assert json.loads((out / "3m" / "export" / "config.json").read_text()).keys() == shipped.keys()
