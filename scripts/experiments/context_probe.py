@@ -437,7 +437,8 @@ def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
                 line = {"color": f"C{1 + DRAWN.index(known)}", "linestyle": "--"}
                 axis.axhline(100 * accuracy, label=f"possible, knowing {known}", **line)
         titles = [ROWS[row][0].replace(" = ", EQUALS) for row in scores]
-        axis.set_xticks(range(len(scores)), [textwrap.fill(title, 10) for title in titles], fontsize="small")
+        titles = [textwrap.fill(title, 10, break_long_words=False) for title in titles]
+        axis.set_xticks(range(len(scores)), titles, fontsize="small")
         axis.set(title=_title(settings), xlim=(-0.5, len(scores) - 0.5))
         axis.grid(True, axis="y", alpha=0.3)
     axes[0].set_ylabel("right on the objects asked for, %")
