@@ -53,7 +53,7 @@ def test_half_precision_computes_in_float32(name, dtype, x):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_exports_and_traces_with_any_number_of_clouds_and_points(name, x):
     layer, file = drawn(make(name)), io.BytesIO()
     exported = torch.export.export(layer, (x,), dynamic_shapes=({0: Dim("B"), 1: Dim("N")},)).module()
