@@ -20,7 +20,7 @@ class DoubleAttention(RowContext):
 
     def __init__(self, channels: int, latent_nodes: int, stride: int = 4, *, layout: str = "rows"):
         super().__init__(channels, layout)
-        check_sizes("DoubleAttention", channels, latent_nodes, stride)
+        check_sizes(self, channels, latent_nodes, stride)
         self.reduce = nn.Linear(channels, channels // stride)
         self.gather = nn.Linear(channels, latent_nodes)
         self.distribute = nn.Linear(channels, latent_nodes)

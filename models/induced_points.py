@@ -21,7 +21,7 @@ class InducedPoints(RowContext):
 
     def __init__(self, channels: int, latent_nodes: int, stride: int = 4, *, layout: str = "rows"):
         super().__init__(channels, layout)
-        check_sizes("InducedPoints", channels, latent_nodes, stride, HEADS)
+        check_sizes(self, channels, latent_nodes, stride, HEADS)
         c = channels // stride
         self.points = nn.Parameter(nn.init.xavier_uniform_(torch.empty(latent_nodes, c)))
         self.gather = AttentionBlock(c, channels, c)

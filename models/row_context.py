@@ -39,14 +39,15 @@ class RowContext(nn.Module):
         return x + (update if is_rows else update.expand_as(rows).transpose(1, 2).reshape(x.shape))  # the shape of x
 
 
-def check_sizes(layer: str, channels: int, latent_nodes: int, stride: int, heads: int = 1) -> None:
+def check_sizes(layer: nn.Module, channels: int, latent_nodes: int, stride: int, heads: int = 1) -> None:
     """Raises ValueError, in the name of a layer, for sizes that it cannot have."""
+    kind = type(layer).__name__
     for name, value in (("latent_nodes", latent_nodes), ("stride", stride)):
         if value < 1:
-            raise ValueError(f"{layer}: {name} must be at least 1, got {value}")
+            raise ValueError(f"{kind}: {name} must be at least 1, got {value}")
     if channels < 1 or channels % (heads * stride):
         times = f", {heads} heads x a stride of {stride}" if heads > 1 else ", the stride"
-        raise ValueError(f"{layer}: channels ({channels}) must be a positive multiple of {heads * stride}{times}")
+        raise ValueError(f"{kind}: channels ({channels}) must be a positive multiple of {heads * stride}{times}")
 
 
 def last_map(channels_in: int, channels: int) -> nn.Linear:

@@ -357,7 +357,8 @@ def test_seed_decides_the_weights_alone():
     [
         (
             {"context": "attention"},
-            r"context must be one of \('none', 'mean_feature', .*'latentgnn'\), got 'attention'",
+            r"context must be one of \('none', 'mean_feature', 'non_local', 'double_attention', 'induced_points', "
+            r"'latentgnn'\), got 'attention'",
         ),
         ({"grouping": "grid"}, "grouping must be one of"),
         ({"context": "non_local", "affinity": "gauss"}, "affinity must be one of"),
