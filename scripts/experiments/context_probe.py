@@ -49,10 +49,12 @@ from data.rooms.rooms import TELLING_STEPS, TILES
 from data.scenes import SceneError, read_manifest
 from models.batch_norm import set_batch_norm_momentum
 from models.context import build_context
+from models.latentgnn import LatentGNN
 from models.pointnet2 import PointNet2, PointNet2Config
 from scripts.demo import ROOT, room_commands
 from scripts.demo import run as run_command
 from scripts.experiments import score_kinds
+from scripts.experiments.latent_nodes import affinities_of, rank
 from scripts.experiments.reproduce_table3 import commit, write_result
 from scripts.experiments.table3_report import (
     EQUALS,
@@ -119,9 +121,10 @@ TASKS = {  # by the kind of the objects that are asked for
     ),
 }
 DRAWN = list(dict.fromkeys(known for task in TASKS.values() for known in task.known.values()))  # of a colour each
+RANKED = 32  # rooms, of which a chunk each says what rank a layer's affinity has
 DRAWS = 4  # of the chunk around two doubles, to be scored
 WAVELENGTHS = (8.0, 4.0, 2.0, 1.0)  # m; of the waves that stand for x and y
-COMPARED = {"none": "no context", "mean": "the mean feature"}
+COMPARED = {"none": "no context", "mean": "the mean feature", "latentgnn_k1": "LatentGNN, K = 1"}
 SCENES = 512  # a quarter of them to be scored
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3  # of Adam; falls to 0 linearly
@@ -155,11 +158,15 @@ class LayerAlone(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """x, y, z and a telling colour (B, N, 6) -> logits (B, N, 21)."""
+        known = self.context(self.features(points))  # (B, N, C)
+        return self.classifier(self.head(known.flatten(0, 1))).unflatten(0, points.shape[:2])  # (B, N, 21)
+
+    def features(self, points: Tensor) -> Tensor:
+        """What the context layer is given: (B, N, 6) -> (B, N, C)."""
         known = self.embedding(look_of(points[..., 3:]))  # (B, N, C)
         if self.places is not None:
             known = known + self.places(waves(points[..., :2]))  # (B, N, C)
-        known = self.context(torch.relu(known))  # (B, N, C)
-        return self.classifier(self.head(known.flatten(0, 1))).unflatten(0, points.shape[:2])  # (B, N, 21)
+        return torch.relu(known)
 
 
 @dataclass
@@ -240,6 +247,7 @@ def run_all(args: argparse.Namespace) -> None:
             "torch": torch.__version__,
             "loss": losses,
             "kinds": score(model, held_out, settings),
+            "rank": affinity_rank(model, held_out, settings),
             "oracles": oracles,
             "seconds": round(time.perf_counter() - started),
         }
@@ -356,6 +364,20 @@ def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Co
     return counts
 
 
+@torch.inference_mode()
+def affinity_rank(model: nn.Module, rooms: list[Room], settings: dict) -> float | None:
+    """Effective rank of A of one LatentGNN alone (latent_nodes.py): the mean over its kernels and over a chunk of each
+    of the first RANKED rooms. None of another network."""
+    if not (isinstance(model, LayerAlone) and isinstance(model.context, LatentGNN)):
+        return None
+    found, device = [], next(model.parameters()).device
+    for number, room in enumerate(rooms[:RANKED]):
+        points, *_ = chunk(room, np.random.default_rng(number), settings["chunk_size"], settings["points"])
+        psi_v2l, psi_l2v, f = affinities_of(model.context, model.features(torch.from_numpy(points[None]).to(device)))
+        found += [rank(*of_kernel) for of_kernel in zip(psi_v2l, f, psi_l2v, strict=True)]
+    return round(np.mean(found).item(), 2)
+
+
 def task_of(settings: dict) -> str:
     return settings.get("task", "near")
 
@@ -378,7 +400,8 @@ def grouped(results: list[dict]) -> list[tuple[dict, dict[str, list[dict]]]]:
     for group in groups.values():
         scores = {row: [] for row in ROWS if row in {result["row"] for result in group}}
         for result in group:
-            scores[result["row"]].append(score_kinds.scores(result["kinds"])[task_of(result["settings"])])
+            of_task = score_kinds.scores(result["kinds"])[task_of(result["settings"])]
+            scores[result["row"]].append(of_task | {"rank": result.get("rank")})  # the oldest runs have none
         found.append((group[0]["settings"] | {"oracles": group[0]["oracles"]}, scores))
     return sorted(found, key=lambda group: list(TASKS).index(task_of(group[0])))
 
@@ -407,16 +430,21 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
     ]
     header = [f"{task_of(settings)} objects, %", "seeds", "right"]
     header += [f"difference to {title} (smallest that shows)" for title in COMPARED.values()]
-    lines += table_head([*header, "told apart"])
+    header += ["told apart", *(["rank of A"] if any(run["rank"] for runs in scores.values() for run in runs) else [])]
+    lines += table_head(header)
     for row, runs in scores.items():
         cells = [ROWS[row][0], len(runs), mean_and_deviation([run["right"] for run in runs])]
         for other in COMPARED:
             values, base = ([run["right"] for run in scores.get(name, [])] for name in (row, other))
             comparable = row != other and min(len(values), len(base)) > 1
             cells.append(difference(values, base) if comparable else "")
-        lines.append(table_line([*cells, mean_and_deviation([run["told apart"] for run in runs])]))
+        cells += [mean_and_deviation([run["told apart"] for run in runs])]
+        ranks = [run["rank"] for run in runs if run["rank"]]
+        cells += [f"{min(ranks):.1f} to {max(ranks):.1f}"] if ranks else []
+        lines.append(table_line(cells + [""] * (len(header) - len(cells))))
     for known, accuracy in possible(settings).items():
-        lines.append(table_line([f"possible, knowing {known}", "", percent(accuracy), *[""] * len(COMPARED), ""]))
+        cells = [f"possible, knowing {known}", "", percent(accuracy)]
+        lines.append(table_line(cells + [""] * (len(header) - len(cells))))
     return lines
 
 

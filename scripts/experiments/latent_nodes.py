@@ -156,22 +156,29 @@ def context_passes(model: PointNet2, points: Tensor) -> list[tuple[nn.Module, Te
 
 
 @torch.inference_mode()
+def affinities_of(layer: LatentGNN, x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """psi_v2l and psi_l2v (K, d, M) and F (K, d, d), float32, of a layer on the features (1, M, C) of one chunk."""
+    x_v2l, psi_v2l, psi_l2v = latentgnn_affinities(layer, x.transpose(1, 2).contiguous())  # psi (1, K, d, M)
+    f = [latentgnn_graph(layer, k, x_v2l, psi_v2l[:, k])[1][0] for k in range(layer.kernels)]  # K of (d, d)
+    return psi_v2l[0].cpu().numpy(), psi_l2v[0].cpu().numpy(), torch.stack(f).cpu().numpy()
+
+
+@torch.inference_mode()
 def look(model: PointNet2, points: Tensor) -> list[Layer]:
     """What the four LatentGNN layers of a network do with a chunk (N, 3 + F)."""
     centres = ops.furthest_point_sample(points[None, :, :3].contiguous(), CENTRES[0])[0]  # (1024,)
     layers = []
     for number, m, (context, x, y) in zip(LAYERS, CENTRES, context_passes(model, points), strict=True):
-        x_v2l, psi_v2l, psi_l2v = latentgnn_affinities(context, x.transpose(1, 2).contiguous())  # psi (1, K, d, M)
-        f = [latentgnn_graph(context, k, x_v2l, psi_v2l[:, k])[1][0] for k in range(context.kernels)]  # K of (d, d)
+        psi_v2l, psi_l2v, f = affinities_of(context, x)
         added = (y - x)[0]  # (M, C)
         size, mean_size = added.norm().item(), added.mean(0).norm().item() * m**0.5
         layers.append(
             Layer(
                 number,
                 points[centres[:m], :3].numpy(),
-                psi_v2l[0].numpy(),
-                psi_l2v[0].numpy(),
-                torch.stack(f).numpy(),
+                psi_v2l,
+                psi_l2v,
+                f,
                 context.scale.item(),
                 size / x.norm().item(),
                 (mean_size / size) ** 2 if size else float("nan"),
