@@ -9,7 +9,7 @@ from models.latentgnn import LAYOUTS, in_float32, is_half_precision, takes_rows
 
 
 class RowContext(nn.Module):
-    """X + update(X). A last map whose weights start at 0 makes a fresh layer the identity.
+    """X + update(X). A last map, or norm, whose weights start at 0 makes a fresh layer the identity.
 
     layout, of points: "rows" (B, N, C) or "channels_first" (B, C, N). Maps are channels-first always.
     """

@@ -13,6 +13,6 @@ def drawn(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def cloud(*shape: int) -> Tensor:
-    """Normal values, float64, always the same."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+def cloud(*shape: int, seed: int = 1) -> Tensor:
+    """Normal values, float64, always the same of a seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -3,6 +3,7 @@ import io
 
 import pytest
 import torch
+from drawn import cloud
 
 from models.non_local import AFFINITIES, NonLocal
 from models.textbook import non_local_forward
@@ -16,10 +17,6 @@ def make(channels=8, affinity="dot", **options):
         block.norm.bias.uniform_(-0.5, 0.5)
         block.norm.running_var.uniform_(0.5, 1.5)
     return block
-
-
-def cloud(*shape, seed=1):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def results(block, forward, x, upstream):

@@ -25,8 +25,8 @@ def x():
     return cloud(2, 12, 16).float()
 
 
-def test_there_are_three():
-    assert LAYERS == ["mean_feature", "double_attention", "induced_points"]
+def test_there_are_four():
+    assert LAYERS == ["mean_feature", "non_local", "double_attention", "induced_points"]
 
 
 @pytest.mark.parametrize("name", LAYERS)
