@@ -118,7 +118,7 @@ def test_a_run_on_other_classes_says_that_its_head_is_new(source, tiny_data, tmp
         ({"kernels": 2}, {f"context{level}" for level in (1, 2, 3, 4)}, set()),
         ({"radii": (0.2, 0.4, 0.8, 1.6)}, set(), set()),
     ],
-    ids=str,
+    ids=["extra_channels", "none", "non_local", "kernels", "radii"],  # those of sets would differ from run to run
 )
 def test_what_does_not_fit_is_said_and_the_rest_is_taken(source, options, anew, unused):
     content, (model, before) = checkpoint.read_published(source), start(**options)

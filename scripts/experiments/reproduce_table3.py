@@ -51,8 +51,10 @@ SETS = {  # style of rooms, and more flags of make_synthetic.py
     "synthetic": ("plain", ""),
     "control": ("plain", " --shuffle-labels"),
     "scanned": ("scanned", " --seed 1"),  # as the weights that come along are trained on
+    "telling": ("plain", " --telling-colours"),  # for --features colour: what objects look like is soon learnt
+    "telling-control": ("plain", " --telling-colours --shuffle-labels"),
 }
-PLAIN = [name for name, (style, _) in SETS.items() if style == "plain"]
+DEFAULT_SETS = ["synthetic", "control"]
 BUDGET = {  # the defaults: of every run alike
     "scenes": 128,
     "epochs": 100,
@@ -68,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=PAPER)
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=PLAIN)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=DEFAULT_SETS)
     for name, value in BUDGET.items():
         convert = whole_number(1) if isinstance(value, int) else type(value)
         text = 'more flags of train_scannet.py: --flags="--recipe modern"' if name == "flags" else f"default {value}"

@@ -72,3 +72,8 @@ def test_what_other_context_layers_do(tiny_data, monkeypatch):
     assert found["none"] is None
     assert found["non_local"] == {"scale": [0.0] * 4, "change": [0.0] * 4}
     assert found["own"].keys() == {"change"} and min(found["own"]["change"]) > 0.1
+
+
+def test_the_report_knows_every_row_and_set_that_runs():
+    assert {*reproduce_table3.ROWS} == {*table3_report.ROWS}
+    assert [*reproduce_table3.SETS] == [*table3_report.SETS] and len(table3_report.MARKS) == len(table3_report.SETS)
