@@ -247,7 +247,7 @@ def run_all(args: argparse.Namespace) -> None:
             "torch": torch.__version__,
             "loss": losses,
             "kinds": score(model, held_out, settings),
-            "rank": affinity_rank(model, held_out, settings),
+            "rank": affinity_ranks(model, held_out, settings),
             "oracles": oracles,
             "seconds": round(time.perf_counter() - started),
         }
@@ -365,17 +365,19 @@ def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Co
 
 
 @torch.inference_mode()
-def affinity_rank(model: nn.Module, rooms: list[Room], settings: dict) -> float | None:
-    """Effective rank of A of one LatentGNN alone (latent_nodes.py): the mean over its kernels and over a chunk of each
-    of the first RANKED rooms. None of another network."""
+def affinity_ranks(model: nn.Module, rooms: list[Room], settings: dict) -> list[float] | None:
+    """Effective rank of A of one LatentGNN alone (latent_nodes.py), and that of A without the mean of its rows, which
+    all points receive alike and batch norm takes away: means over kernels and over a chunk of each of the first RANKED
+    rooms. None of another network."""
     if not (isinstance(model, LayerAlone) and isinstance(model.context, LatentGNN)):
         return None
     found, device = [], next(model.parameters()).device
     for number, room in enumerate(rooms[:RANKED]):
         points, *_ = chunk(room, np.random.default_rng(number), settings["chunk_size"], settings["points"])
         psi_v2l, psi_l2v, f = affinities_of(model.context, model.features(torch.from_numpy(points[None]).to(device)))
-        found += [rank(*of_kernel) for of_kernel in zip(psi_v2l, f, psi_l2v, strict=True)]
-    return round(np.mean(found).item(), 2)
+        for v2l, l2v, graph in zip(psi_v2l, psi_l2v, f, strict=True):
+            found.append([rank(v2l, graph, l2v), rank(v2l, graph, l2v - l2v.mean(1, keepdims=True))])
+    return np.mean(found, axis=0).round(2).tolist()
 
 
 def task_of(settings: dict) -> str:
@@ -430,7 +432,8 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
     ]
     header = [f"{task_of(settings)} objects, %", "seeds", "right"]
     header += [f"difference to {title} (smallest that shows)" for title in COMPARED.values()]
-    header += ["told apart", *(["rank of A"] if any(run["rank"] for runs in scores.values() for run in runs) else [])]
+    is_ranked = any(run["rank"] for runs in scores.values() for run in runs)
+    header += ["told apart", *["rank of A, and without its mean"] * is_ranked]
     lines += table_head(header)
     for row, runs in scores.items():
         cells = [ROWS[row][0], len(runs), mean_and_deviation([run["right"] for run in runs])]
@@ -440,7 +443,7 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
             cells.append(difference(values, base) if comparable else "")
         cells += [mean_and_deviation([run["told apart"] for run in runs])]
         ranks = [run["rank"] for run in runs if run["rank"]]
-        cells += [f"{min(ranks):.1f} to {max(ranks):.1f}"] if ranks else []
+        cells += [", ".join(f"{value:.1f}" for value in np.mean(ranks, axis=0))] if ranks else []
         lines.append(table_line(cells + [""] * (len(header) - len(cells))))
     for known, accuracy in possible(settings).items():
         cells = [f"possible, knowing {known}", "", percent(accuracy)]

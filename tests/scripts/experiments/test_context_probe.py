@@ -117,17 +117,17 @@ def test_answers_are_counted_by_object(room):
 
 def test_the_rank_of_an_affinity_is_that_of_the_trained_layer(room):
     settings = {"chunk_size": 3.0, "points": 200}
-    room.points[:50, 3:] = 0.9  # another colour than the rest
+    room.points[:50, 3:], room.points[50:100, 3:] = 0.9, 0.6  # three colours in all
     ranks = {}
-    for row in ("latentgnn_d1", "latentgnn_signed", "mean"):
+    for row in ("latentgnn_d1", "latentgnn_k3", "latentgnn_signed", "mean"):
         model = context_probe.network("layer", row, seed=0).eval()
-        ranks[row] = context_probe.affinity_rank(model, [room], settings)
-        if row == "latentgnn_signed":  # all points alike again: nothing can differ
-            model.embedding.weight.data[:] = model.embedding.weight.data[:1]
-            ranks["alike"] = context_probe.affinity_rank(model, [room], settings)
-    assert ranks["latentgnn_d1"] == ranks["alike"] == 1 and ranks["mean"] is None
-    assert 1.05 < ranks["latentgnn_signed"] <= 2  # the points have two colours
-    assert context_probe.affinity_rank(context_probe.network("whole", "latentgnn_k1", seed=0), [room], settings) is None
+        ranks[row] = context_probe.affinity_ranks(model, [room], settings)
+    assert ranks["mean"] is None and ranks["latentgnn_d1"] == [1, 1]
+    for row in ("latentgnn_k3", "latentgnn_signed"):
+        whole, without_mean = ranks[row]
+        assert 1 <= whole <= 3 and 1 < without_mean <= 2  # three rows differ; without their mean two ways are left
+    assert ranks["latentgnn_k3"][0] < ranks["latentgnn_k3"][1]  # of weights above 0 the mean is most
+    assert context_probe.affinity_ranks(context_probe.network("whole", "latentgnn_k1", 0), [room], settings) is None
 
 
 def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypatch, capsys):
@@ -154,7 +154,7 @@ def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypat
 
     result = json.loads((tmp_path / "results" / "layer-3m-latentgnn_k1-seed1.json").read_text())
     assert len(result["loss"]) == 1 and result["settings"]["chunk_size"] == 3.0
-    assert 1 <= result["rank"] <= 80
+    assert 1 <= result["rank"][0] <= 80
     assert json.loads((tmp_path / "results" / "layer-3m-none-seed1.json").read_text())["rank"] is None
     counted = {
         kind: sum(n for pair in pairs.values() for n, *_ in pair.values()) for kind, pairs in result["kinds"].items()
