@@ -16,6 +16,9 @@ from the middle of the chunk's points in the task double, in every row. whole: P
 layer at its four levels. Row "mean" has the plainest context there is, a learned linear map of the mean feature;
 "latentgnn_d1" a single latent node, so that nothing is exchanged between nodes.
 
+Of a LatentGNN alone a run also has the effective rank of its affinity A, as it is and without what all points of a
+chunk receive alike.
+
 A finished run is one JSON file; the same command goes on with what is missing, and makes the tables of
 docs/results/context.md.
 """
@@ -121,7 +124,7 @@ TASKS = {  # by the kind of the objects that are asked for
     ),
 }
 DRAWN = list(dict.fromkeys(known for task in TASKS.values() for known in task.known.values()))  # of a colour each
-RANKED = 32  # rooms, of which a chunk each says what rank a layer's affinity has
+RANKED = 32  # rooms, one of doubles once a pair, of which a chunk each says what rank a layer's affinity has
 DRAWS = 4  # of the chunk around two doubles, to be scored
 WAVELENGTHS = (8.0, 4.0, 2.0, 1.0)  # m; of the waves that stand for x and y
 COMPARED = {"none": "no context", "mean": "the mean feature", "latentgnn_k1": "LatentGNN, K = 1"}
@@ -367,11 +370,12 @@ def score(model: nn.Module, rooms: list[Room], settings: dict) -> score_kinds.Co
 @torch.inference_mode()
 def affinity_ranks(model: nn.Module, rooms: list[Room], settings: dict) -> list[float] | None:
     """Effective rank of A of one LatentGNN alone (latent_nodes.py), and that of A without the mean of its rows, which
-    all points receive alike and batch norm takes away: means over kernels and over a chunk of each of the first RANKED
-    rooms. None of another network."""
+    all points of the chunk receive alike: means over kernels and over a chunk of each of the first RANKED of `rooms`.
+    None of another network."""
     if not (isinstance(model, LayerAlone) and isinstance(model.context, LatentGNN)):
         return None
     found, device = [], next(model.parameters()).device
+    model.eval()
     for number, room in enumerate(rooms[:RANKED]):
         points, *_ = chunk(room, np.random.default_rng(number), settings["chunk_size"], settings["points"])
         psi_v2l, psi_l2v, f = affinities_of(model.context, model.features(torch.from_numpy(points[None]).to(device)))
@@ -403,7 +407,7 @@ def grouped(results: list[dict]) -> list[tuple[dict, dict[str, list[dict]]]]:
         scores = {row: [] for row in ROWS if row in {result["row"] for result in group}}
         for result in group:
             of_task = score_kinds.scores(result["kinds"])[task_of(result["settings"])]
-            scores[result["row"]].append(of_task | {"rank": result.get("rank")})  # the oldest runs have none
+            scores[result["row"]].append(of_task | {"rank": result.get("rank")})  # not of the oldest runs
         found.append((group[0]["settings"] | {"oracles": group[0]["oracles"]}, scores))
     return sorted(found, key=lambda group: list(TASKS).index(task_of(group[0])))
 
@@ -443,7 +447,8 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
             cells.append(difference(values, base) if comparable else "")
         cells += [mean_and_deviation([run["told apart"] for run in runs])]
         ranks = [run["rank"] for run in runs if run["rank"]]
-        cells += [", ".join(f"{value:.1f}" for value in np.mean(ranks, axis=0))] if ranks else []
+        of = f" ({len(ranks)} of {len(runs)})" if len(ranks) < len(runs) else ""
+        cells += [", ".join(f"{value:.1f}" for value in np.mean(ranks, axis=0)) + of] if ranks else []
         lines.append(table_line(cells + [""] * (len(header) - len(cells))))
     for known, accuracy in possible(settings).items():
         cells = [f"possible, knowing {known}", "", percent(accuracy)]
@@ -458,8 +463,9 @@ def _title(settings: dict) -> str:
 
 def draw(path: Path, groups: list[tuple[dict, dict[str, list[dict]]]]) -> None:
     """A panel for each network and size of chunks: a mark a run, and what one could know as lines."""
-    figure = Figure(figsize=(4.6 * len(groups), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    widths = [max(len(scores), 5) for _, scores in groups]  # five rows or more: the title needs as much
+    figure = Figure(figsize=(0.85 * sum(widths), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(groups), sharey=True, squeeze=False, width_ratios=widths)[0]
     for axis, (settings, scores) in zip(axes, groups, strict=True):
         for place, runs in enumerate(scores.values()):
             axis.plot([place] * len(runs), [100 * run["right"] for run in runs], "oC0", alpha=0.6)

@@ -1,7 +1,10 @@
-"""The networks of the paper's Table 3 on generated rooms, several seeds each: docs/results/table3.md.
+"""The networks of the paper's Table 3 on generated rooms, several seeds each: docs/results/table3.md, 3m.md, scanned.md
 
     python scripts/experiments/reproduce_table3.py                            # everything that is not done yet: hours
     python scripts/experiments/reproduce_table3.py --rows pointnet2 --seeds 0 --sets synthetic
+
+--sets: synthetic, plain rooms; control, the same with shuffled labels; scanned, rooms like scans; telling and
+telling-control, plain rooms whose colours tell what an object looks like, for --flags="... --features height colour".
 
 Every run is the commands that a user would type: make_synthetic.py, preprocess_scannet.py, train_scannet.py and
 eval_scannet.py, with the same budget for every row. Interrupt it at any time: the same command skips what is done and
@@ -51,7 +54,7 @@ SETS = {  # style of rooms, and more flags of make_synthetic.py
     "synthetic": ("plain", ""),
     "control": ("plain", " --shuffle-labels"),
     "scanned": ("scanned", " --seed 1"),  # as the weights that come along are trained on
-    "telling": ("plain", " --telling-colours"),  # for --features colour: what objects look like is soon learnt
+    "telling": ("plain", " --telling-colours"),
     "telling-control": ("plain", " --telling-colours --shuffle-labels"),
 }
 DEFAULT_SETS = ["synthetic", "control"]
@@ -70,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=PAPER)
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2])
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=DEFAULT_SETS)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=DEFAULT_SETS, help="default: the first two")
     for name, value in BUDGET.items():
         convert = whole_number(1) if isinstance(value, int) else type(value)
         text = 'more flags of train_scannet.py: --flags="--recipe modern"' if name == "flags" else f"default {value}"
@@ -92,13 +95,15 @@ def run_all(args: argparse.Namespace) -> None:
     budget = {name: getattr(args, name) for name in BUDGET}
     if twice := [name for name in BUDGET if f"--{name.replace('_', '-')}" in args.flags.split()]:
         raise ValueError(f"--flags names {', '.join(twice)}, which the budget has: give it as a flag of its own")
+    if "colour" not in args.flags.split() and (blind := [name for name in args.sets if name.startswith("telling")]):
+        raise ValueError(f'the colours of {", ".join(blind)} tell nothing without --flags="... --features colour"')
     runs = itertools.product(ROUNDS, args.sets, args.seeds)
     plan = [(name, row, seed) for rows, name, seed in runs for row in rows if row in args.rows]
     files = {run: ROOT / args.results / f"{run[0]}-{run[1]}-seed{run[2]}.json" for run in plan}
     for run, file in files.items():
         if file.exists() and (found := budget_of(json.loads(file.read_text()))) != budget:
             raise ValueError(f"{file} has the budget {found}, not {budget}: give that one, or another --results")
-        print(f"{'done' if file.exists() else 'to do':8}{run[0]:12}{run[1]:14}seed {run[2]}")
+        print(f"{'done' if file.exists() else 'to do':8}{run[0]:16}{run[1]:14}seed {run[2]}")
     for number, (run, file) in enumerate(files.items(), start=1):
         if not file.exists():
             print(f"\n=== run {number} of {len(files)}: {run[1]} on the {run[0]} set, seed {run[2]}", flush=True)

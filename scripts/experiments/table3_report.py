@@ -40,7 +40,7 @@ ROWS = {
 BASES = ("pointnet2", "mean_feature")  # what the others are compared with
 SETS = ("synthetic", "control", "scanned", "telling", "telling-control")
 OF_PAPER = ("synthetic", "control")  # sets beside which the paper's table is put
-MARKS = "osD^v"  # of a set each
+MARKS = "osD^v"  # in a picture: of the first set in it, the second, ...
 DRAWN = ("voxel accuracy", "class voxel accuracy", "near objects, right")
 ORACLES = {"local": "the object alone", "tile": "all of a tile", "room": "all of the room"}  # what one could know
 EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # in a picture, where lines are broken
@@ -276,7 +276,7 @@ def draw(path: Path, results: list[dict]) -> None:
     titles = [textwrap.fill(title.replace(" = ", EQUALS), 10) for title in titles]
     for axis, score in zip(axes, drawn, strict=True):
         for number, (name, of_set) in enumerate(sets.items()):
-            beside = 0.3 * (number - (len(sets) - 1) / 2)
+            beside = 0.6 / max(len(sets) - 1, 2) * (number - (len(sets) - 1) / 2)
             found = [(rows.index(run["row"]) + beside, scores(run)[score]) for run in of_set]
             marks = np.array([(place, 100 * value) for place, value in found if value is not None]).reshape(-1, 2)
             axis.plot(*marks.T, MARKS[number], color=f"C{number}", alpha=0.7, label=f"{name} set, a run")

@@ -115,19 +115,28 @@ def test_answers_are_counted_by_object(room):
     assert counts["near"]["slab"]["table"] == [0, 0, 0]
 
 
-def test_the_rank_of_an_affinity_is_that_of_the_trained_layer(room):
+@pytest.mark.parametrize("row", ["latentgnn_k1", "latentgnn_signed", "latentgnn_d1"])
+def test_the_ranks_of_an_affinity_are_those_of_its_singular_values(room, row):
     settings = {"chunk_size": 3.0, "points": 200}
-    room.points[:50, 3:], room.points[50:100, 3:] = 0.9, 0.6  # three colours in all
-    ranks = {}
-    for row in ("latentgnn_d1", "latentgnn_k3", "latentgnn_signed", "mean"):
-        model = context_probe.network("layer", row, seed=0).eval()
-        ranks[row] = context_probe.affinity_ranks(model, [room], settings)
-    assert ranks["mean"] is None and ranks["latentgnn_d1"] == [1, 1]
-    for row in ("latentgnn_k3", "latentgnn_signed"):
-        whole, without_mean = ranks[row]
-        assert 1 <= whole <= 3 and 1 < without_mean <= 2  # three rows differ; without their mean two ways are left
-    assert ranks["latentgnn_k3"][0] < ranks["latentgnn_k3"][1]  # of weights above 0 the mean is most
-    assert context_probe.affinity_ranks(context_probe.network("whole", "latentgnn_k1", 0), [room], settings) is None
+    room.points[:, 3:] = np.random.default_rng(0).random((300, 3))
+    model = context_probe.network("layer", row, seed=0).train()
+    torch.nn.init.normal_(model.embedding.weight, std=5, generator=torch.Generator().manual_seed(0))
+    found = context_probe.affinity_ranks(model, [room], settings)
+    assert not model.training  # or batch norm would have counted the chunk among its batches
+
+    points, *_ = context_probe.chunk(room, np.random.default_rng(0), 3.0, 200)
+    v2l, l2v, f = (m[0] for m in context_probe.affinities_of(model.context, model.features(torch.tensor(points[None]))))
+    a = l2v.T @ f @ v2l  # (N, N): a row is what a point receives
+    for rank, matrix in zip(found, (a, a - a.mean(0)), strict=True):
+        squares = np.linalg.svd(matrix.astype(np.float64), compute_uv=False) ** 2
+        assert rank == pytest.approx(squares.sum() ** 2 / np.square(squares).sum(), abs=0.006)
+    assert found == [1, 1] if row == "latentgnn_d1" else max(found) > 1.03
+
+
+def test_other_networks_have_no_rank(room):
+    for name, row in (("layer", "mean"), ("whole", "latentgnn_k1")):
+        model = context_probe.network(name, row, seed=0)
+        assert context_probe.affinity_ranks(model, [room], {"chunk_size": 3.0, "points": 200}) is None
 
 
 def test_a_finished_run_is_left_and_the_table_is_made_of_all(tmp_path, monkeypatch, capsys):

@@ -57,7 +57,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_left(tmp_path, monkeyp
     ran.clear()
     capsys.readouterr()
     assert reproduce_table3.main(arguments) == 0 and not ran
-    assert "done    control     latentgnn_k1  seed 3" in capsys.readouterr().out
+    assert "done    control         latentgnn_k1  seed 3" in capsys.readouterr().out
     assert reproduce_table3.main([*arguments, "--epochs", "2"]) == 1 and not ran
     assert "has the budget" in capsys.readouterr().err
 
@@ -77,3 +77,8 @@ def test_what_other_context_layers_do(tiny_data, monkeypatch):
 def test_the_report_knows_every_row_and_set_that_runs():
     assert {*reproduce_table3.ROWS} == {*table3_report.ROWS}
     assert [*reproduce_table3.SETS] == [*table3_report.SETS] and len(table3_report.MARKS) == len(table3_report.SETS)
+
+
+def test_telling_colours_need_the_feature(capsys):
+    assert reproduce_table3.main(["--sets", "telling", "--flags=--recipe modern"]) == 1
+    assert "the colours of telling tell nothing without --flags" in capsys.readouterr().err
