@@ -439,6 +439,7 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
     is_ranked = any(run["rank"] for runs in scores.values() for run in runs)
     header += ["told apart", *["rank of A, and without its mean"] * is_ranked]
     lines += table_head(header)
+    body = []
     for row, runs in scores.items():
         cells = [ROWS[row][0], len(runs), mean_and_deviation([run["right"] for run in runs])]
         for other in COMPARED:
@@ -449,11 +450,9 @@ def _table(settings: dict, scores: dict[str, list[dict]]) -> list[str]:
         ranks = [run["rank"] for run in runs if run["rank"]]
         of = f" ({len(ranks)} of {len(runs)})" if len(ranks) < len(runs) else ""
         cells += [", ".join(f"{value:.1f}" for value in np.mean(ranks, axis=0)) + of] if ranks else []
-        lines.append(table_line(cells + [""] * (len(header) - len(cells))))
-    for known, accuracy in possible(settings).items():
-        cells = [f"possible, knowing {known}", "", percent(accuracy)]
-        lines.append(table_line(cells + [""] * (len(header) - len(cells))))
-    return lines
+        body.append(cells)
+    body += [[f"possible, knowing {known}", "", percent(accuracy)] for known, accuracy in possible(settings).items()]
+    return lines + [table_line(cells + [""] * (len(header) - len(cells))) for cells in body]
 
 
 def _title(settings: dict) -> str:

@@ -95,8 +95,9 @@ def run_all(args: argparse.Namespace) -> None:
     budget = {name: getattr(args, name) for name in BUDGET}
     if twice := [name for name in BUDGET if f"--{name.replace('_', '-')}" in args.flags.split()]:
         raise ValueError(f"--flags names {', '.join(twice)}, which the budget has: give it as a flag of its own")
-    if "colour" not in args.flags.split() and (blind := [name for name in args.sets if name.startswith("telling")]):
-        raise ValueError(f'the colours of {", ".join(blind)} tell nothing without --flags="... --features colour"')
+    telling = [name for name in args.sets if "--telling-colours" in SETS[name][1]]
+    if telling and "colour" not in args.flags.split():
+        raise ValueError(f'the colours of {", ".join(telling)} tell nothing without --flags="... --features colour"')
     runs = itertools.product(ROUNDS, args.sets, args.seeds)
     plan = [(name, row, seed) for rows, name, seed in runs for row in rows if row in args.rows]
     files = {run: ROOT / args.results / f"{run[0]}-{run[1]}-seed{run[2]}.json" for run in plan}
